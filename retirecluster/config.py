@@ -1,0 +1,185 @@
+"""Configuration of the daemons: command line over RETIRE_CLUSTER_* variables over a JSON file over defaults.
+
+The two tables here are the one home of every setting: they check the file, name the environment variables,
+make the default file of `retire-cluster init` and the table in the documentation.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from retirecluster.domain.devices import DEVICE_ID, LABELS, NAME
+from retirecluster.domain.errors import ClusterError
+from retirecluster.domain.fields import (
+    Boolean,
+    Field,
+    Integer,
+    ListOf,
+    Number,
+    Problem,
+    Record,
+    Text,
+)
+
+PREFIX = "RETIRE_CLUSTER_"
+PATH = Text(4096, 1)
+HOST = Text(255, 1)
+PORT = Integer(0, 65535)
+LEVELS = ("debug", "info", "warn", "error")
+
+
+def default_data_dir(kind: str) -> str:
+    """Where a daemon (`main` or `worker`) keeps its files unless told otherwise."""
+    if sys.platform == "darwin":
+        base = Path.home() / "Library" / "Application Support"
+    else:
+        base = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
+    return str(base / "retirecluster" / kind)
+
+
+MAIN = Record(
+    (
+        Field("data_dir", PATH, "folder of the database, the admin token and the logs", default=""),
+        Field("host", HOST, "address that both ports listen on", default="127.0.0.1"),
+        Field("port", PORT, "TCP port for workers; 0 picks a free one", default=8080),
+        Field("web_port", PORT, "TCP port for the web API and the dashboard; 0 picks a free one", default=5000),
+        Field(
+            "trusted_network",
+            Boolean(),
+            "allow listening beyond loopback without TLS and authentication: anyone on the network may then run "
+            "tasks on your devices",
+            default=False,
+        ),
+        Field("allowed_hosts", ListOf(HOST, 64), "more names by which browsers may reach the web port", default=()),
+        Field("heartbeat_interval_s", Number(0.05, 3600), "how often workers report, in seconds", default=60.0),
+        Field("offline_after_s", Number(0.2, 86_400), "silence after which a device is offline", default=300.0),
+        Field("lease_s", Number(0.2, 86_400), "how long an attempt is held without a renewal", default=300.0),
+        Field(
+            "failover_grace_s",
+            Number(0, 3600),
+            "how long a worker whose connection was closed without a farewell may take to come back before its "
+            "tasks move on",
+            default=0.05,
+        ),
+        Field("max_tasks", Integer(1, 100_000_000), "tasks that may wait or run at once", default=2_000_000),
+        Field("max_connections", Integer(1, 1_000_000), "worker connections in all", default=20_000),
+        Field("max_connections_per_peer", Integer(1, 1_000_000), "worker connections from one address", default=4096),
+        Field("log_level", Text(choices=LEVELS), default="info"),
+    ),
+    closed=True,
+)
+WORKER = Record(
+    (
+        Field("data_dir", PATH, "folder of the journal and the tasks' scratch folders", default=""),
+        Field("join", Text(300, 1), "host or host:port of the main", default="127.0.0.1:8080"),
+        Field("device_id", DEVICE_ID, "made from the host name once, and kept", nullable=True, default=None),
+        Field("role", NAME, "worker, compute, mobile, storage, nas or your own; guessed", nullable=True, default=None),
+        Field(
+            "slots", Integer(1, 4096), "tasks at the same time; the number of processors", nullable=True, default=None
+        ),
+        Field("tags", ListOf(NAME, 64), "words that tasks can ask for", default=()),
+        Field("labels", LABELS, "names and values, shown with the device", default={}),
+        Field("allow_code", Boolean(), "offer the task types that run what the submitter wrote", default=True),
+        Field("http_allow_private", Boolean(), "let http_request reach private addresses", default=False),
+        Field(
+            "drain_s", Number(0, 86_400), "how long running tasks may go on when the worker is stopped", default=10.0
+        ),
+        Field("platform", NAME, "announce this platform instead of the real one", nullable=True, default=None),
+        Field("memory_gb", Number(0.01, 1e6), "announce this much memory, in GiB", nullable=True, default=None),
+        Field("log_level", Text(choices=LEVELS), default="info"),
+    ),
+    closed=True,
+)
+KINDS = {"main": MAIN, "worker": WORKER}
+
+
+def default_document(kind: str) -> dict[str, Any]:
+    """Every setting of a daemon with its default, as `retire-cluster init` writes it."""
+    document = {each.name: _plain(each.default) for each in KINDS[kind].fields}
+    return document | {"data_dir": default_data_dir(kind)}
+
+
+def load_config(kind: str, cli: Mapping[str, Any], environ: Mapping[str, str], path: str | None) -> dict[str, Any]:
+    """The settings of a daemon from all layers; `cli` entries that are None were not given.
+
+    Raises ClusterError bad_config whose message is one line that names the layer, the setting, and what is allowed.
+    """
+    record = KINDS[kind]
+    settings = default_document(kind)
+    for origin, layer in (
+        (f"{path}", _from_file(path)),
+        ("environment", _from_environment(record, environ)),
+        ("command line", {name: value for name, value in cli.items() if value is not None}),
+    ):
+        problems = record.problems(layer)
+        if problems:
+            raise _mistake(origin, problems[0])
+        settings |= {name: value for name, value in layer.items() if value is not None}
+    if kind == "main":
+        _check_sense(settings)
+    return settings
+
+
+def _check_sense(settings: Mapping[str, Any]) -> None:
+    interval_s = settings["heartbeat_interval_s"]
+    for name in ("offline_after_s", "lease_s"):
+        if settings[name] < 2 * interval_s:
+            wanted = f"must be at least twice heartbeat_interval_s ({2 * interval_s:g}), is {settings[name]:g}"
+            raise _mistake("settings", Problem(name, wanted))
+
+
+def _from_file(path: str | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        text = Path(path).read_text("utf-8")
+        document = json.loads(text)
+    except OSError as error:
+        raise ClusterError("bad_config", f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ClusterError("bad_config", f"{path}: is not UTF-8 text") from None
+    except (ValueError, RecursionError) as error:
+        raise ClusterError("bad_config", f"{path}: is not JSON: {error}") from None
+    if not isinstance(document, dict):
+        raise ClusterError("bad_config", f"{path}: must hold a JSON object such as {{}}")
+    return document
+
+
+def _from_environment(record: Record, environ: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        each.name: _parsed(each, environ[PREFIX + each.name.upper()])
+        for each in record.fields
+        if PREFIX + each.name.upper() in environ
+    }
+
+
+def _parsed(each: Field, text: str) -> Any:
+    """A variable's text as the setting's type; text that does not fit stays text and is refused by the check."""
+    if isinstance(each.type, Text):
+        return text
+    if isinstance(each.type, ListOf) and not text.lstrip().startswith("["):
+        return [part.strip() for part in text.split(",") if part.strip()]
+    try:
+        return json.loads(text.lower() if isinstance(each.type, Boolean) else text)
+    except ValueError:
+        return text
+
+
+def _mistake(origin: str, problem: Problem) -> ClusterError:
+    name = problem.path
+    if origin == "environment":
+        name = PREFIX + name.upper()
+    elif origin == "command line":
+        name = "--" + name.replace("_", "-")
+    return ClusterError("bad_config", f"{origin}: {name}: {problem.message}", field=problem.path)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return list(value)
+    return dict(value) if isinstance(value, dict) else value

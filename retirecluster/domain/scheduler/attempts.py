@@ -1,0 +1,226 @@
+"""What becomes of attempts: granted, started, refused, ended with a result, lost with their device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from random import Random
+from typing import Any
+
+from attrs import define
+
+from retirecluster.domain.errors import ClusterError
+from retirecluster.domain.lifecycle import State
+from retirecluster.domain.retry import CRASHES_TO_HOLD, backoff_s
+from retirecluster.domain.scheduler.fleet import Fleet
+from retirecluster.domain.scheduler.ledger import Ledger
+from retirecluster.domain.scheduler.picture import Attempt, Device, Moment, Task
+from retirecluster.domain.scheduler.placement import Queues
+from retirecluster.domain.scheduler.timers import Timers
+from retirecluster.domain.scheduler.turn import Assign, Result
+from retirecluster.domain.units import format_duration
+
+SUCCESS = frozenset({"completed", "success"})
+
+
+@define(eq=False)
+class AttemptEvents:
+    """What devices say about attempts, and what their silence means."""
+
+    ledger: Ledger
+    queues: Queues
+    fleet: Fleet
+    timers: Timers
+    random: Random
+
+    def grant(self, task: Task, device: Device, now: Moment) -> None:
+        """Give a queued task to a device: the next epoch begins."""
+        task.epoch += 1
+        attempt = Attempt(
+            task_seq=task.seq,
+            epoch=task.epoch,
+            device_id=device.device_id,
+            session_no=device.session_no,
+            granted_at=now.wall_s,
+            granted_mono_s=now.mono_s,
+            renewed_mono_s=now.mono_s,
+        )
+        self.fleet.take(device, task, attempt)
+        self.ledger.step("grant", task, State.ASSIGNED, now)
+        self.ledger.turn.attempts[task.seq, task.epoch] = attempt
+        self.ledger.turn.effects.append(Assign(device.device_id, device.session_no, task, attempt))
+
+    def current(self, device_id: str, task_id: str, epoch: int | None) -> tuple[Task, Attempt]:
+        """The task and attempt that a device speaks of.
+
+        Raises ClusterError: not_found (no such task, or it has ended), stale_attempt, not_holder. Without an
+        epoch the attempt that the device holds is meant.
+        """
+        task = self.ledger.tasks.get(task_id)
+        if task is None:
+            raise ClusterError("not_found", f"task {task_id} is not known or has ended", field="data.task_id")
+        attempt = task.attempt
+        if attempt is None or (epoch is not None and attempt.epoch != epoch):
+            which = "no attempt" if attempt is None else f"attempt {attempt.epoch}"
+            raise ClusterError("stale_attempt", f"{task_id}: {which} is current, not {epoch}", field="data.epoch")
+        if attempt.device_id != device_id:
+            raise ClusterError(
+                "not_holder",
+                f"{task_id}: attempt {attempt.epoch} is not held by {device_id}",
+                field="data.task_id",
+            )
+        return task, attempt
+
+    def started(self, task: Task, attempt: Attempt, now: Moment) -> None:
+        """The process of an attempt runs. Said twice, or of a task being cancelled, it changes nothing."""
+        attempt.renewed_mono_s = now.mono_s
+        if attempt.started_at is None:
+            attempt.started_at, attempt.started_mono_s = now.wall_s, now.mono_s
+            task.started_at = now.wall_s
+            self.ledger.turn.attempts[task.seq, attempt.epoch] = attempt
+        if task.state is State.ASSIGNED:
+            self.ledger.step("started", task, State.RUNNING, now)
+
+    def refused(self, task: Task, attempt: Attempt, now: Moment, reason: str) -> None:
+        """The device could not run it, or hands it back: queued again and not charged."""
+        state = task.state
+        self._close(task, "refused" if state is State.ASSIGNED else "handed_back", now, reason=reason)
+        if state is State.CANCELLING:
+            self.ledger.step("cancel_confirmed", task, State.CANCELLED, now, reason)
+        elif state is State.RUNNING and task.options.at_most_once:
+            self.ledger.step("handed_back", task, State.LOST, now, f"stopped on {attempt.device_id}: {reason}")
+        else:
+            self._requeue("refused" if state is State.ASSIGNED else "handed_back", task, now, reason)
+
+    def result(self, task: Task, attempt: Attempt, document: Mapping[str, Any], now: Moment) -> None:
+        """The end of an attempt, by the word of the device that holds it."""
+        if attempt.started_at is None:
+            attempt.started_at = attempt.granted_at
+            task.started_at = attempt.granted_at
+        device = self.fleet.devices[attempt.device_id]
+        self.ledger.turn.results.append(Result(task.seq, attempt.epoch, document))
+        if document["status"] in SUCCESS:
+            device.completed += 1
+            self._measure(device, task, document)
+            self._close(task, "completed", now)
+            self.ledger.step("result_ok", task, State.COMPLETED, now)
+            return
+        device.failed += 1
+        cancelling = task.state is State.CANCELLING
+        reason = failure_reason(document, task.options.timeout_s)
+        self._close(task, document["status"], now, charged=not cancelling, reason=reason)
+        if cancelling:
+            self.ledger.step("cancel_confirmed", task, State.CANCELLED, now, task.reason)
+        elif _hopeless(document):
+            self.ledger.step("result_failed", task, State.FAILED, now, reason)
+        else:
+            self._retry_or_fail("result_failed", task, now, reason)
+
+    def lease_over(self, task: Task, attempt: Attempt, now: Moment, reason: str) -> None:
+        """Nobody can tell what becomes of this attempt: its device is gone or silent."""
+        state = task.state
+        if state is State.CANCELLING:
+            self._close(task, "lease_over", now, reason=reason)
+            self.ledger.step("cancel_confirmed", task, State.CANCELLED, now, f"{task.reason}; {reason}")
+        elif task.options.at_most_once:
+            self._close(task, "lost", now, charged=True, reason=reason)
+            self.ledger.step("lease_over", task, State.LOST, now, reason)
+        elif state is State.ASSIGNED:
+            self._close(task, "never_started", now, reason=reason)
+            self._requeue("lease_over", task, now, reason)
+        else:
+            self._close(task, "lease_over", now, charged=True, reason=reason)
+            if task.charged > task.options.max_retries:
+                self.ledger.step("lease_over", task, State.FAILED, now, _exhausted(task, reason))
+            else:
+                # At once and to the head: it has waited its turn before.
+                self.ledger.retries += 1
+                self._requeue("lease_over", task, now, reason)
+
+    def never_started(self, task: Task, now: Moment, reason: str) -> None:
+        """Its device came back and knows nothing of it."""
+        if task.state is State.ASSIGNED:
+            self._close(task, "never_started", now, reason=reason)
+            self._requeue("never_started", task, now, reason)
+        else:
+            self.died(task, now, reason)
+
+    def died(self, task: Task, now: Moment, reason: str) -> None:
+        """Its process ended together with the worker that ran it."""
+        attempt = task.attempt
+        assert attempt is not None
+        if task.state is State.CANCELLING:
+            self._close(task, "died", now, reason=reason)
+            self.ledger.step("cancel_confirmed", task, State.CANCELLED, now, reason)
+            return
+        self.started(task, attempt, now)
+        self._close(task, "died", now, charged=True, reason=reason)
+        task.crashes += 1
+        if task.options.at_most_once:
+            self.ledger.step("died", task, State.LOST, now, reason)
+        elif task.crashes >= CRASHES_TO_HOLD:
+            self.ledger.step("died", task, State.HELD, now, _held(task, reason))
+        else:
+            self._retry_or_fail("died", task, now, reason)
+
+    def crash_reported(self, task: Task, now: Moment, device_id: str) -> None:
+        """A device reports that an attempt which is over already took its worker down: evidence, not a step."""
+        task.crashes += 1
+        self.ledger.turn.tasks[task.seq] = task
+        if task.crashes >= CRASHES_TO_HOLD and task.state in (State.QUEUED, State.RETRYING):
+            if task.state is State.QUEUED:
+                task.queue.leave(task)
+            self.ledger.step("hold", task, State.HELD, now, _held(task, f"last on {device_id}"))
+
+    def _close(self, task: Task, outcome: str, now: Moment, *, charged: bool = False, reason: str = "") -> None:
+        attempt = self.ledger.close_attempt(task, outcome, now, charged=charged, reason=reason)
+        task.progress = None
+        self.fleet.free(attempt.device_id, task)
+
+    def _requeue(self, event: str, task: Task, now: Moment, reason: str) -> None:
+        self.ledger.step(event, task, State.QUEUED, now, reason)
+        self.queues.push(task)
+
+    def _retry_or_fail(self, event: str, task: Task, now: Moment, reason: str) -> None:
+        if task.charged > task.options.max_retries:
+            self.ledger.step(event, task, State.FAILED, now, _exhausted(task, reason))
+            return
+        pause_s = backoff_s(task.charged, self.random)
+        task.not_before_at = now.wall_s + pause_s
+        self.ledger.retries += 1
+        used = f"{task.charged} of {task.options.max_retries + 1} attempts used"
+        again = f"{reason}; again in {format_duration(pause_s)} ({used})"
+        self.ledger.step(event, task, State.RETRYING, now, again)
+        self.timers.add(now.mono_s + pause_s, "backoff", task.task_id, task.epoch)
+
+    def _measure(self, device: Device, task: Task, document: Mapping[str, Any]) -> None:
+        execution_s = document.get("execution_time")
+        if execution_s is not None:
+            self.queues.measured(device, task.task_type, float(execution_s))
+
+
+def failure_reason(document: Mapping[str, Any], timeout_s: float) -> str:
+    """One line that says why an attempt failed, from its result."""
+    status = document["status"]
+    if status == "timeout":
+        return f"timeout: ran longer than {format_duration(timeout_s)}"
+    error = document.get("error")
+    message = error.get("message") if isinstance(error, dict) else error
+    if message:
+        lines = [line for line in str(message).splitlines() if line.strip()]
+        return lines[-1].strip()[:300] if lines else status
+    code = (document.get("result") or {}).get("exit_code")
+    return f"exit code {code}" if code is not None else f"the device says: {status}"
+
+
+def _hopeless(document: Mapping[str, Any]) -> bool:
+    """The device says that another attempt would fail the same way."""
+    error = document.get("error")
+    return isinstance(error, dict) and error.get("retryable") is False
+
+
+def _exhausted(task: Task, reason: str) -> str:
+    return f"{reason} (all {task.charged} attempts used)" if task.charged > 1 else reason
+
+
+def _held(task: Task, reason: str) -> str:
+    return f"held: its worker died {task.crashes} times while it ran ({reason}); release or cancel it"

@@ -1,0 +1,103 @@
+"""The one writer of task states. Every step is checked against the lifecycle table, counted, and logged."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from attrs import define, field
+
+from retirecluster.domain.lifecycle import FINAL, State, check_step
+from retirecluster.domain.scheduler.picture import Attempt, Device, Moment, Task
+from retirecluster.domain.scheduler.turn import Event, Turn
+from retirecluster.domain.tasks import PRIORITIES, TaskSpec
+
+
+@define(eq=False)
+class Ledger:
+    """Tasks that are not final by id, counts by state over all tasks ever kept, and the current turn."""
+
+    tasks: dict[str, Task] = field(factory=dict)
+    counts: Counter[State] = field(factory=Counter)
+    turn: Turn = field(factory=Turn)
+    last_event_no: int = 0
+    last_task_seq: int = 0
+    retries: int = 0
+
+    def add(self, task: Task, spec: TaskSpec, now: Moment) -> None:
+        """Take in a task that was just submitted."""
+        self.tasks[task.task_id] = task
+        self.counts[task.state] += 1
+        self.turn.tasks[task.seq] = task
+        self.turn.new_tasks.append((task, spec))
+        data = {"name": task.name, "task_type": task.task_type, "priority": PRIORITIES[task.priority]}
+        self._log_task("submitted", task, now, data)
+
+    def step(self, event: str, task: Task, target: State, now: Moment, reason: str = "") -> None:
+        """Take `task` to `target`, if the table allows it, and log it."""
+        check_step(event, task.state, target)
+        self.counts[task.state] -= 1
+        self.counts[target] += 1
+        task.state = target
+        task.reason = reason
+        self.turn.tasks[task.seq] = task
+        if target in FINAL:
+            task.finished_at = now.wall_s
+            task.progress = None
+            del self.tasks[task.task_id]
+            self.turn.ended.append(task)
+        self._log_task(event, task, now, {})
+
+    def close_attempt(self, task: Task, outcome: str, now: Moment, *, charged: bool, reason: str = "") -> Attempt:
+        """End the current attempt of `task`; the device's own books are the fleet's business."""
+        attempt = task.attempt
+        assert attempt is not None
+        attempt.finished_at = now.wall_s
+        attempt.outcome = outcome
+        attempt.reason = reason
+        attempt.charged = charged
+        if charged:
+            task.charged += 1
+        self.turn.attempts[task.seq, attempt.epoch] = attempt
+        task.attempt = None
+        return attempt
+
+    def log_device(self, kind: str, device: Device, now: Moment, **data: Any) -> None:
+        """Log something about a device, and have its row written."""
+        self.turn.devices[device.device_id] = device
+        data = {"status": device.status, "role": device.profile.role, "reason": device.reason, **data}
+        self._log(now, "device", kind, None, device.device_id, data)
+
+    def log_removed(self, device: Device, now: Moment) -> None:
+        """Log that a device was taken out of the registry."""
+        self.turn.devices.pop(device.device_id, None)
+        self.turn.removed_devices.append(device.device_id)
+        self._log(now, "device", "removed", None, device.device_id, {"status": "removed"})
+
+    def take_turn(self) -> Turn:
+        """The turn so far; a new one begins."""
+        turn, self.turn = self.turn, Turn()
+        return turn
+
+    def _log_task(self, kind: str, task: Task, now: Moment, data: dict[str, Any]) -> None:
+        attempt = task.attempt
+        data |= {
+            "status": task.state.value,
+            "epoch": task.epoch,
+            "charged": task.charged,
+            "crashes": task.crashes,
+            "reason": task.reason,
+        }
+        self._log(now, "task", kind, task.task_id, attempt.device_id if attempt else None, data)
+
+    def _log(
+        self,
+        now: Moment,
+        subject: str,
+        kind: str,
+        task_id: str | None,
+        device_id: str | None,
+        data: dict[str, Any],
+    ) -> None:
+        self.last_event_no += 1
+        self.turn.events.append(Event(self.last_event_no, now.wall_s, subject, kind, task_id, device_id, data))

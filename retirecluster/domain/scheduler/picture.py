@@ -1,0 +1,156 @@
+"""What the scheduler knows, in memory: tasks that are not final, their current attempts, and devices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from attrs import define, field, frozen
+
+from retirecluster.domain.devices import DeviceProfile, Presence
+from retirecluster.domain.lifecycle import State
+from retirecluster.domain.tasks import Options
+
+if TYPE_CHECKING:
+    from retirecluster.domain.scheduler.placement import RequirementClass
+
+
+@frozen
+class Moment:
+    """A point in time on both clocks: `mono_s` for intervals, `wall_s` (Unix) for what is stored and shown."""
+
+    mono_s: float
+    wall_s: float
+
+
+@define(eq=False, slots=True)
+class Attempt:
+    """One grant of a task to a device. `(task.seq, epoch)` is its identity and its fencing token.
+
+    The `*_at` are wall clock (Unix seconds), `*_mono_s` monotonic and of this life of the main only.
+    """
+
+    task_seq: int
+    epoch: int
+    device_id: str
+    session_no: int
+    granted_at: float
+    granted_mono_s: float
+    renewed_mono_s: float
+    started_at: float | None = None
+    started_mono_s: float | None = None
+    finished_at: float | None = None
+    outcome: str | None = None
+    reason: str = ""
+    charged: bool = False
+
+
+@define(eq=False, slots=True)
+class Task:
+    """A task that is not final yet. Tasks that say the same share `queue` and `options` objects.
+
+    `order_s` is its place in the queue: the cluster's running time at submission less a boost for priority.
+    `body` is the JSON text that travels to the device; None where only the store has it.
+    """
+
+    seq: int
+    task_id: str
+    task_type: str
+    name: str
+    priority: int
+    queue: RequirementClass
+    options: Options
+    body: str | None
+    order_s: float
+    created_at: float
+    state: State = State.QUEUED
+    epoch: int = 0
+    charged: int = 0
+    crashes: int = 0
+    attempt: Attempt | None = None
+    started_at: float | None = None
+    finished_at: float | None = None
+    deadline_at: float | None = None
+    not_before_at: float | None = None
+    reason: str = ""
+    progress: tuple[float | None, str] | None = None
+    queued_token: int = 0
+    """Grows each time the task enters a queue: queue entries with an older one are void."""
+
+
+@define(eq=False, slots=True)
+class Device:
+    """A device that has registered at least once."""
+
+    device_id: str
+    profile: DeviceProfile
+    role_override: str | None = None
+    presence: Presence = Presence.OFFLINE
+    session_no: int = 0
+    reason: str = ""
+    draining: bool = False
+    cordoned: bool = False
+    first_seen_at: float = 0.0
+    last_seen_at: float = 0.0
+    last_seen_mono_s: float = 0.0
+    register: Mapping[str, Any] = field(factory=dict)
+    metrics: Mapping[str, Any] = field(factory=dict)
+    attempts: dict[str, Task] = field(factory=dict)
+    reserved_cores: float = 0.0
+    reserved_bytes: int = 0
+    completed: int = 0
+    failed: int = 0
+    mean_s: float | None = None
+    """Smoothed execution time of what ran here lately, of any type."""
+    durations: dict[str, tuple[int, float]] = field(factory=dict)
+    """By task type: how many were measured, and their smoothed execution time in seconds."""
+    version: int = 0
+    """Grows with each change that matters to placement: offers made before are void."""
+
+    @property
+    def cpu_share(self) -> float:
+        """How busy its processors were at the last heartbeat, 0 to 1; 0 where it does not say."""
+        return (self.metrics.get("cpu_usage") or 0.0) / 100.0
+
+    @property
+    def accepts(self) -> bool:
+        """May be given new tasks."""
+        return self.presence is Presence.ONLINE and not self.draining and not self.cordoned
+
+    @property
+    def status(self) -> str:
+        """One word for people."""
+        if self.presence is not Presence.ONLINE:
+            return str(self.presence)
+        if self.draining:
+            return "draining"
+        return "cordoned" if self.cordoned else "online"
+
+    @property
+    def free_slots(self) -> int:
+        """How many more tasks it may be given, the queue of short ones included."""
+        return self.profile.slots + self.prefetch - len(self.attempts)
+
+    @property
+    def prefetch(self) -> int:
+        """Tasks worth queueing on the device so that it never idles between two: up to 0.1 s of work.
+
+        Only for devices that offer it, and only once measured times say that tasks are that short: nothing is
+        hoarded that another device could begin sooner.
+        """
+        if not self.profile.prefetch or self.mean_s is None or self.mean_s >= PREFETCH_S:
+            return 0
+        return min(self.profile.prefetch, int(PREFETCH_S / max(self.mean_s, 1e-4)))
+
+    def fits_now(self, cores: float, memory_bytes: int) -> bool:
+        """Room for one more task with these reservations."""
+        if cores or memory_bytes:
+            return (
+                len(self.attempts) < self.profile.slots
+                and self.reserved_cores + cores <= self.profile.cpu_cores
+                and self.reserved_bytes + memory_bytes <= self.profile.memory_bytes
+            )
+        return self.free_slots > 0
+
+
+PREFETCH_S = 0.1

@@ -1,0 +1,190 @@
+"""What a task is: the document people submit, and the specification it becomes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Any
+
+from attrs import frozen
+
+from retirecluster.domain.devices import LABELS
+from retirecluster.domain.errors import ClusterError, invalid
+from retirecluster.domain.fields import AnyObject, Field, Integer, Number, Problem, Record, Text
+from retirecluster.domain.requirements import REQUIREMENT_FIELDS, Requirements
+from retirecluster.domain.task_types import BUILT_IN, TYPE_NAME, payload_problems
+
+PRIORITIES = ("low", "normal", "high", "urgent")
+AT_LEAST_ONCE, AT_MOST_ONCE = "at_least_once", "at_most_once"
+KEEP, STOP = "keep", "stop"
+DEFAULT_TIMEOUT_S = 300.0
+DEFAULT_MAX_RETRIES = 3
+MAX_BODY_CHARS = 1_000_000
+"""The longest specification, as JSON: it has to fit a line of 1 MiB together with its envelope."""
+
+TASK_FIELDS = Record(
+    (
+        Field("task_type", TYPE_NAME, "what kind of task; `tasks types` lists them", required=True),
+        Field("payload", AnyObject(), "what the task type takes", default={}, nullable=True),
+        Field("name", Text(200), "for people", nullable=True, default=""),
+        Field("priority", Text(choices=PRIORITIES), nullable=True, default="normal"),
+        Field(
+            "timeout",
+            Number(0.001, 30 * 86_400),
+            "seconds that one attempt may run",
+            nullable=True,
+            default=DEFAULT_TIMEOUT_S,
+        ),
+        Field("requirements", REQUIREMENT_FIELDS, "what the device must have", nullable=True, default={}),
+        Field("labels", LABELS, "names and values to find it by", nullable=True, default={}),
+        Field(
+            "max_retries",
+            Integer(0, 1000),
+            "attempts after the first, when one fails, times out or loses its device",
+            nullable=True,
+            default=DEFAULT_MAX_RETRIES,
+        ),
+        Field(
+            "idempotency_key",
+            Text(200, 1),
+            "the same key and body again give the same task, not a second one",
+            nullable=True,
+            default=None,
+        ),
+        Field(
+            "delivery",
+            Text(choices=(AT_LEAST_ONCE, AT_MOST_ONCE)),
+            "what happens when nobody can tell whether an attempt ran: again, or `lost`",
+            nullable=True,
+            default=AT_LEAST_ONCE,
+        ),
+        Field(
+            "on_disconnect",
+            Text(choices=(KEEP, STOP)),
+            "whether a device that cannot reach the main goes on with it",
+            nullable=True,
+            default=KEEP,
+        ),
+        Field(
+            "deadline_s",
+            Number(0.001, 3650 * 86_400),
+            "seconds from now after which it expires",
+            nullable=True,
+            default=None,
+        ),
+    ),
+    closed=True,
+)
+
+
+@frozen
+class Options:
+    """How the lifecycle treats a task. Shared by all tasks that say the same."""
+
+    timeout_s: float = DEFAULT_TIMEOUT_S
+    max_retries: int = DEFAULT_MAX_RETRIES
+    delivery: str = AT_LEAST_ONCE
+    on_disconnect: str = KEEP
+
+    @property
+    def at_most_once(self) -> bool:
+        return self.delivery == AT_MOST_ONCE
+
+
+@frozen
+class TaskSpec:
+    """A submitted task after all checks.
+
+    `body` is the JSON text of the fields that travel to the device in `task_assign` (all but the epoch),
+    encoded once and never parsed again by the main. `priority` is 0 (low) to 3 (urgent). `request_digest` tells
+    whether a request that comes again with the same idempotency key is the same request.
+    """
+
+    task_type: str
+    name: str
+    priority: int
+    requirements: Requirements
+    requirements_text: str
+    options: Options
+    labels: str
+    body: str
+    idempotency_key: str | None = None
+    request_digest: str | None = None
+    deadline_s: float | None = None
+    retry_of: str | None = None
+
+
+_ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
+
+
+def encode(value: object) -> str:
+    """JSON as it is stored and sent: compact, ASCII, no NaN."""
+    return _ENCODER.encode(value)
+
+
+def spec_from_document(document: object, path: str = "") -> TaskSpec:
+    """The specification in a submitted task document.
+
+    Raises ClusterError (`bad_field`, `missing_field`, `unknown_type`, `too_large`) with the path of each field
+    that is wrong; `path` is put before them, as `[3]` for the fourth of many.
+    """
+    problems = TASK_FIELDS.problems(document, path)
+    if problems:
+        raise invalid(problems)
+    assert isinstance(document, dict)
+    prefix = f"{path}." if path else ""
+    full = TASK_FIELDS.with_defaults(document)
+    problems = payload_problems(full["task_type"], full["payload"], f"{prefix}payload")
+    if problems:
+        raise invalid(problems)
+    body = _body(full)
+    if len(body) > MAX_BODY_CHARS:
+        raise ClusterError(
+            "too_large",
+            f"{prefix}payload: the task has {len(body)} characters as JSON; at most {MAX_BODY_CHARS} fit one message",
+            field=f"{prefix}payload",
+        )
+    key = full["idempotency_key"]
+    return TaskSpec(
+        task_type=full["task_type"],
+        name=full["name"],
+        priority=PRIORITIES.index(full["priority"]),
+        requirements=Requirements.from_document(full["requirements"]),
+        requirements_text=encode(full["requirements"]) if full["requirements"] else "",
+        options=Options(float(full["timeout"]), full["max_retries"], full["delivery"], full["on_disconnect"]),
+        labels=encode(full["labels"]) if full["labels"] else "",
+        body=body,
+        idempotency_key=key,
+        request_digest=None if key is None else _digest(full),
+        deadline_s=full["deadline_s"],
+    )
+
+
+SENT = (
+    "task_type",
+    "priority",
+    "timeout",
+    "payload",
+    "requirements",
+    "name",
+    "labels",
+    "delivery",
+    "on_disconnect",
+)
+"""The fields of a task document that travel to the device."""
+
+
+def _body(full: Mapping[str, Any]) -> str:
+    return encode({name: full[name] for name in SENT})
+
+
+def _digest(full: Mapping[str, Any]) -> str:
+    return sha256(json.dumps(full, sort_keys=True).encode()).hexdigest()
+
+
+def known_type(task_type: str) -> bool:
+    return task_type in BUILT_IN
+
+
+__all__ = ["TASK_FIELDS", "Options", "Problem", "TaskSpec", "encode", "known_type", "spec_from_document"]

@@ -1,0 +1,16 @@
+"""The main node.
+
+==========  =====================================================================================
+service     `twistd retire-main`: options, and the wiring of everything below
+server      the port for workers: one connection each, messages routed to the rooms below
+registry    who is connected: sessions, registration, duplicates, farewells
+scheduler   the domain's scheduler with a disk under it: submit, results, cancel
+heartbeat   signs of life, silence, leases
+turns       one transaction a turn; nothing is sent before it is on disk
+outputs     what running tasks print, for those who watch
+events      the event log as it grows, for those who watch
+views       documents of devices and of the cluster
+cluster     every use case in one place, for the doors (web, TCP clients)
+tokens      the admin token
+==========  =====================================================================================
+"""

@@ -1,0 +1,301 @@
+"""Every use case in one place, for the doors: the web, and clients over TCP."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+from attrs import define
+from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.interfaces import IReactorTime
+
+from retirecluster import __version__
+from retirecluster.domain.errors import ClusterError
+from retirecluster.domain.explain import explain
+from retirecluster.domain.lifecycle import FINAL, State
+from retirecluster.domain.scheduler import Moment, Scheduler
+from retirecluster.domain.task_types import BUILT_IN
+from retirecluster.domain.tasks import TaskSpec
+from retirecluster.main import views
+from retirecluster.main.events import EventBus
+from retirecluster.main.heartbeat import HeartbeatMonitor
+from retirecluster.main.outputs import OutputBoard
+from retirecluster.main.registry import PING_S, DeviceRegistry
+from retirecluster.main.scheduler import Submitted, TaskScheduler
+from retirecluster.store import reads
+from retirecluster.store.database import Database
+from retirecluster.store.rows import Row
+
+DEVICE_FLAGS = {
+    "drain": {"draining": True},
+    "undrain": {"draining": False},
+    "cordon": {"cordoned": True},
+    "uncordon": {"cordoned": False},
+}
+
+
+@define(eq=False)
+class Cluster:
+    """What people can do. Every method raises ClusterError with what is wrong; answers are JSON documents."""
+
+    database: Database
+    scheduler: Scheduler
+    desk: TaskScheduler
+    registry: DeviceRegistry
+    heartbeat: HeartbeatMonitor
+    outputs: OutputBoard
+    events: EventBus
+    clock: IReactorTime
+    moment: Callable[[], Moment]
+    began: Moment
+    settings: dict[str, Any]
+
+    # -- the cluster
+
+    def status(self) -> dict[str, Any]:
+        """Its state in figures."""
+        now = self.moment()
+        status = views.cluster_status(self.scheduler, now)
+        online = status["devices"].get("online", 0)
+        state = "stopping" if not self.desk.accepting else "running" if online else "no devices online"
+        return {
+            "state": state,
+            "version": __version__,
+            "cluster_id": self.database.cluster_id,
+            "incarnation": self.database.incarnation,
+            "uptime_s": round(now.mono_s - self.began.mono_s, 3),
+            "throughput_per_s": round(self.heartbeat.throughput_per_s(), 3),
+            "event_no": self.events.last_no,
+            **status,
+        }
+
+    def health(self) -> dict[str, Any]:
+        """Whether the main works: `ok`, or what is wrong."""
+        problems = []
+        if self.desk.turns.stopped:
+            problems.append("the store takes no writes")
+        if not self.desk.accepting:
+            problems.append("stopping")
+        return {"status": "ok" if not problems else "failing", "problems": problems, "version": __version__}
+
+    # -- tasks
+
+    async def submit(self, specs: Sequence[TaskSpec]) -> list[Submitted]:
+        """Take in tasks, all or none; they are on disk when this returns."""
+        return await self.desk.submit_tasks(specs)
+
+    async def task(self, task_id: str) -> dict[str, Any]:
+        """A task with its attempts, as it stands on disk; why it waits, and its progress, as of now."""
+        document = await self.database.read(reads.task_txn, task_id)
+        if document is None:
+            raise ClusterError("not_found", f"there is no task {task_id}")
+        self._add_live(document)
+        del document["seq"]
+        return views.instants(document)
+
+    def _add_live(self, document: dict[str, Any]) -> None:
+        live = self.scheduler.task(document["task_id"])
+        document["progress"] = None
+        if live is None:
+            return
+        if live.progress is not None:
+            document["progress"] = {"percent": live.progress[0], "message": live.progress[1]}
+        if live.state is State.QUEUED and document["status"] == State.QUEUED.value and "attempts" in document:
+            document["reason"] = self.why(live.task_id)["reason"]
+
+    async def wait(self, task_id: str, timeout_s: float) -> dict[str, Any]:
+        """The task once it has ended, or as it stands after `timeout_s`."""
+        if self.scheduler.task(task_id) is not None and timeout_s > 0:
+            waiting = self.desk.ended(task_id)
+            waiting.addTimeout(timeout_s, self.clock)
+            with suppress(DeferredTimeout):
+                await waiting
+        return await self.task(task_id)
+
+    async def tasks(self, wanted: reads.TaskFilter) -> tuple[list[dict[str, Any]], int | None]:
+        """Tasks, newest first, and the `before_seq` of the next page (None on the last)."""
+        found = await self.database.read(reads.tasks_txn, wanted)
+        more = found[-1]["seq"] if len(found) == wanted.limit else None
+        for document in found:
+            self._add_live(document)
+            del document["seq"]
+        return [views.instants(document) for document in found], more
+
+    async def result(self, task_id: str) -> dict[str, Any]:
+        """The result of a task that has ended. Raises not_finished before."""
+        found = await self.database.read(reads.result_txn, task_id)
+        if found is None:
+            raise ClusterError("not_found", f"there is no task {task_id}")
+        state, reason, epoch, document = found
+        if State(state) not in FINAL:
+            raise ClusterError("not_finished", f"{task_id} is {state}; wait for its end with ?wait= on the task")
+        return result_document(task_id, state, reason, epoch, document or {})
+
+    async def output(self, task_id: str, from_seq: int) -> dict[str, Any]:
+        """What a task printed: pieces while it runs, the kept end of it afterwards."""
+        live = self.outputs.read(task_id, from_seq)
+        if live is not None and self.scheduler.task(task_id) is not None:
+            epoch, chunks, next_seq = live
+            return {"task_id": task_id, "epoch": epoch, "chunks": chunks, "next_seq": next_seq, "finished": False}
+        found = await self.database.read(reads.result_txn, task_id)
+        if found is None:
+            raise ClusterError("not_found", f"there is no task {task_id}")
+        state, _, ended_epoch, document = found
+        finished = State(state) in FINAL
+        chunks = final_chunks(document or {}) if finished else []
+        return {
+            "task_id": task_id,
+            "epoch": ended_epoch,
+            "chunks": chunks[from_seq:],
+            "next_seq": len(chunks),
+            "finished": finished,
+        }
+
+    def why(self, task_id: str) -> dict[str, Any]:
+        """Why a task that is not final waits: per device, and what would help. Raises not_found."""
+        task = self.scheduler.task(task_id)
+        if task is None:
+            raise ClusterError("not_found", f"{task_id} is not waiting or running")
+        return explain(task, self.scheduler.devices.values())
+
+    async def explain(self, task_id: str) -> dict[str, Any]:
+        """`why`, also for tasks that have ended."""
+        if self.scheduler.task(task_id) is not None:
+            return self.why(task_id)
+        document = await self.task(task_id)
+        names = ("task_id", "status", "reason")
+        return {name: document[name] for name in names} | {"devices": [], "hint": ""}
+
+    async def cancel(self, task_id: str, reason: str) -> str:
+        """Cancel a task; its state now."""
+        return await self.desk.cancel_task(task_id, reason)
+
+    async def retry(self, task_id: str) -> Submitted:
+        """Submit a task that has ended once more, as a new task."""
+        return await self.desk.retry(task_id)
+
+    async def hold(self, task_id: str, reason: str) -> str:
+        """Hold a waiting task back; its state now."""
+        return await self.desk.hold_task(task_id, reason)
+
+    async def release(self, task_id: str) -> str:
+        """Let a held task go on; its state now."""
+        return await self.desk.release_task(task_id)
+
+    async def ids_with_prefix(self, prefix: str) -> list[str]:
+        """Ids of tasks that begin so, at most ten."""
+        return await self.database.read(reads.ids_with_prefix_txn, prefix, 10)
+
+    async def task_statistics(self) -> dict[str, Any]:
+        """Counts and mean run times by task type."""
+        return {"types": await self.database.read(reads.type_statistics_txn), "retries": self.scheduler.ledger.retries}
+
+    def task_types(self) -> list[dict[str, Any]]:
+        """Every task type that is built in or offered, with its payload's JSON Schema and who offers it."""
+        offered: dict[str, list[str]] = {name: [] for name in BUILT_IN}
+        for device in self.scheduler.devices.values():
+            types = BUILT_IN.keys() if device.profile.task_types is None else device.profile.task_types
+            for name in types:
+                offered.setdefault(name, []).append(device.device_id)
+        return [_type_document(name, devices) for name, devices in sorted(offered.items())]
+
+    # -- devices
+
+    def devices(self) -> list[dict[str, Any]]:
+        """Every device, by id."""
+        now = self.moment()
+        known = sorted(self.scheduler.devices.items())
+        return [views.device_document(device, now) for _, device in known]
+
+    def device(self, device_id: str) -> dict[str, Any]:
+        """One device with everything known of it."""
+        return views.device_details(self.registry.get(device_id), self.moment())
+
+    async def device_action(self, device_id: str, action: str) -> dict[str, Any]:
+        """drain, undrain, cordon or uncordon a device."""
+        self.registry.update_device_status(device_id, **DEVICE_FLAGS[action])
+        if action in ("drain", "undrain"):
+            self.registry.broadcast_message(action, {"reason": "by a person"}, [device_id])
+        await self.desk.turns.committed()
+        return self.device(device_id)
+
+    async def set_role(self, device_id: str, role: str) -> dict[str, Any]:
+        """Give a device a role; it keeps it over restarts."""
+        self.scheduler.fleet.set_role(self.registry.get(device_id), role, self.moment())
+        await self.desk.turns.committed()
+        return self.device(device_id)
+
+    async def ping(self, device_id: str) -> dict[str, Any]:
+        """Ask a device for a sign of life; the round trip in milliseconds."""
+        device = self.registry.get(device_id)
+        peer = self.registry.sessions.get(device_id)
+        if peer is None:
+            raise ClusterError("conflict", f"{device_id} is {device.status}: there is no connection to ping")
+        began_s = self.clock.seconds()
+        if not await peer.ping(PING_S):
+            raise ClusterError("timeout", f"{device_id} did not answer within {PING_S:g} s")
+        return {"device_id": device_id, "round_trip_ms": round((self.clock.seconds() - began_s) * 1000, 3)}
+
+    async def remove_device(self, device_id: str) -> None:
+        """Take a device that is not online out of the registry."""
+        self.scheduler.remove(self.registry.get(device_id), self.moment())
+        await self.desk.turns.committed()
+
+    # -- events
+
+    async def events_after(self, event_no: int, subject: str, limit: int) -> list[Row]:
+        """Rows of the event log after an event, oldest first."""
+        return await self.database.read(reads.events_txn, event_no, subject, limit)
+
+    async def first_event_no(self) -> int:
+        """The oldest event that is still kept."""
+        return await self.database.read(reads.first_event_no_txn)
+
+
+def result_document(
+    task_id: str, state: str, reason: str, epoch: int | None, document: dict[str, Any]
+) -> dict[str, Any]:
+    """A result as the doors show it; fields that nobody knows are null."""
+    result: dict[str, Any] = document.get("result") or {}
+    error = document.get("error")
+    if isinstance(error, str):
+        error = {"message": error}
+    if error is None and state != State.COMPLETED.value:
+        error = {"message": reason}
+    return {
+        "task_id": task_id,
+        "status": state,
+        "epoch": epoch,
+        "output": result.get("output"),
+        "stderr": result.get("stderr"),
+        "truncated": result.get("truncated") or False,
+        "exit_code": result.get("exit_code"),
+        "execution_time": document.get("execution_time"),
+        "metrics": result.get("metrics"),
+        "error": error,
+    }
+
+
+def final_chunks(document: dict[str, Any]) -> list[dict[str, Any]]:
+    """The kept output of a task that has ended, in the form of live pieces."""
+    result: dict[str, Any] = document.get("result") or {}
+    pieces = [("stdout", result.get("output")), ("stderr", result.get("stderr"))]
+    return [
+        {"seq": seq, "stream": stream, "data": text}
+        for seq, (stream, text) in enumerate(
+            (stream, text) for stream, text in pieces if isinstance(text, str) and text
+        )
+    ]
+
+
+def _type_document(name: str, devices: list[str]) -> dict[str, Any]:
+    known = BUILT_IN.get(name)
+    return {
+        "task_type": name,
+        "doc": known.doc if known else "added by a plug-in",
+        "payload": known.payload.json_schema() if known else {"type": "object"},
+        "output": known.result_doc if known else "",
+        "runs_code": known.runs_code if known else True,
+        "devices": sorted(devices),
+    }

@@ -1,0 +1,230 @@
+"""The domain's scheduler with a disk under it: what people and devices want of tasks, durably."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from attrs import define, evolve, field, frozen
+from twisted.internet.defer import Deferred
+
+from retirecluster.domain.devices import Presence
+from retirecluster.domain.errors import ClusterError
+from retirecluster.domain.fields import nearest
+from retirecluster.domain.lifecycle import FINAL, State
+from retirecluster.domain.scheduler import Attempt, Device, Moment, Scheduler, Task, Turn
+from retirecluster.domain.task_types import BUILT_IN
+from retirecluster.domain.tasks import TaskSpec, spec_from_document
+from retirecluster.main.turns import Turns
+from retirecluster.store import reads
+from retirecluster.store.database import Database
+from retirecluster.wire.messages import Message
+
+
+@frozen
+class Submitted:
+    """The answer to a submit. `created` is False where the idempotency key was known already."""
+
+    task_id: str
+    status: str
+    created: bool = True
+
+
+@frozen
+class ResultVerdict:
+    """The answer to a result: whether it counts, and for people why not."""
+
+    task_id: str
+    epoch: int | None
+    accepted: bool
+    reason: str = ""
+
+
+@define(eq=False)
+class TaskScheduler:
+    """Submits, results, cancels: each is decided at once and answered when it is on disk."""
+
+    scheduler: Scheduler
+    database: Database
+    turns: Turns
+    moment: Callable[[], Moment]
+    accepting: bool = True
+    _pending_keys: dict[str, tuple[str, str | None]] = field(factory=dict)
+    _ends: dict[str, list[Deferred[None]]] = field(factory=dict)
+
+    # -- people
+
+    async def submit_tasks(self, specs: Sequence[TaskSpec]) -> list[Submitted]:
+        """Take in tasks, all or none; returns when they are on disk.
+
+        Raises ClusterError: shutting_down, queue_full, unknown_type, idempotency_conflict.
+        """
+        self._check_open(specs)
+        known = await self._known_keys([spec.idempotency_key for spec in specs if spec.idempotency_key])
+        fresh: dict[str, TaskSpec] = {}  # by key; a key that stands twice in a request is one task
+        anonymous = [spec for spec in specs if not spec.idempotency_key]
+        for spec in specs:
+            if spec.idempotency_key:
+                before = known.get(spec.idempotency_key)
+                first = fresh.setdefault(spec.idempotency_key, spec) if before is None else None
+                digest = before[1] if before is not None else first.request_digest if first else None
+                _check_same(spec, digest)
+        self._check_open(specs)
+        tasks = self.scheduler.submit([*anonymous, *fresh.values()], self.moment())
+        made = dict(zip(fresh, tasks[len(anonymous) :], strict=True))
+        self._pending_keys.update({key: (task.task_id, fresh[key].request_digest) for key, task in made.items()})
+        try:
+            await self.turns.committed()
+        finally:
+            for key in made:
+                self._pending_keys.pop(key, None)
+        rest = iter(tasks[: len(anonymous)])
+        return [_submitted(spec, rest, made, known) for spec in specs]
+
+    async def retry(self, task_id: str) -> Submitted:
+        """Submit a task that has ended once more, as a new task. Raises ClusterError: not_found, conflict."""
+        found = await self.database.read(reads.resubmission_txn, task_id)
+        if found is None:
+            raise ClusterError("not_found", f"there is no task {task_id}")
+        state, document = found
+        if State(state) not in FINAL:
+            raise ClusterError("conflict", f"{task_id} is {state}: only a task that has ended can be tried again")
+        spec = evolve(spec_from_document(document), retry_of=task_id)
+        return (await self.submit_tasks([spec]))[0]
+
+    async def cancel_task(self, task_id: str, reason: str) -> str:
+        """Cancel a task; returns its state now. A task that has ended is left as it is: conflict."""
+        task = await self._live_task(task_id, "cancelled")
+        self.scheduler.tasks.cancel(task, self.moment(), reason)
+        await self.turns.committed()
+        return task.state.value
+
+    async def hold_task(self, task_id: str, reason: str) -> str:
+        """Hold a waiting task back; returns its state now."""
+        task = await self._live_task(task_id, "held")
+        self.scheduler.tasks.hold(task, self.moment(), reason)
+        await self.turns.committed()
+        return task.state.value
+
+    async def release_task(self, task_id: str) -> str:
+        """Let a held task go on; returns its state now."""
+        task = await self._live_task(task_id, "released")
+        self.scheduler.tasks.release(task, self.moment())
+        await self.turns.committed()
+        return task.state.value
+
+    def ended(self, task_id: str) -> Deferred[None]:
+        """Fires when the task, which must not be final yet, has ended and that is on disk. May be cancelled."""
+        waiting: Deferred[None] = Deferred(lambda d: self._ends.get(task_id, []).remove(d))
+        self._ends.setdefault(task_id, []).append(waiting)
+        return waiting
+
+    # -- devices
+
+    def current(self, device_id: str, message: Message) -> tuple[Task, Attempt]:
+        """The attempt that a device's message is about. Raises ClusterError."""
+        return self.scheduler.attempts.current(device_id, message.data["task_id"], message.data.get("epoch"))
+
+    async def handle_task_completion(self, device_id: str, message: Message) -> ResultVerdict:
+        """Take in a result; returns when it is on disk, or when it is clear that it does not count."""
+        data = message.data
+        try:
+            task, attempt = self.current(device_id, message)
+        except ClusterError as error:
+            return await self._late_result(device_id, message, error)
+        epoch = attempt.epoch
+        self.scheduler.attempts.result(task, attempt, _result_document(data, epoch), self.moment())
+        await self.turns.committed()
+        return ResultVerdict(task.task_id, epoch, True)
+
+    async def _late_result(self, device_id: str, message: Message, error: ClusterError) -> ResultVerdict:
+        """The attempt is not current: the same result again is fine, anything else is refused."""
+        task_id, epoch = message.data["task_id"], message.data.get("epoch")
+        await self.turns.committed()  # what was just decided about it is visible to the read
+        found = await self.database.read(reads.ended_attempt_txn, task_id, epoch)
+        if found is None:
+            return ResultVerdict(task_id, epoch, False, f"there is no task {task_id}")
+        holder, _, known_epoch, result_epoch, text = found
+        if holder == device_id and result_epoch == known_epoch and text is not None:
+            if text == reads.result_text(_result_document(message.data, known_epoch)):
+                return ResultVerdict(task_id, known_epoch, True)
+            return ResultVerdict(task_id, known_epoch, False, "another result of this attempt is on record")
+        return ResultVerdict(task_id, epoch, False, error.message)
+
+    def handle_device_failure(self, device: Device, reason: str, *, closed: bool) -> None:
+        """The connection of a device ended; see `Scheduler.disconnected`."""
+        if device.presence is Presence.ONLINE:
+            self.scheduler.disconnected(device, self.moment(), reason, closed=closed)
+            self.turns.ask()
+
+    # -- after each turn
+
+    def turn_done(self, turn: Turn) -> None:
+        """Tell those who wait for the end of tasks."""
+        for task in turn.ended:
+            for waiting in self._ends.pop(task.task_id, []):
+                waiting.callback(None)
+
+    # -- inside
+
+    def _check_open(self, specs: Sequence[TaskSpec]) -> None:
+        if not self.accepting:
+            raise ClusterError("shutting_down")
+        for index, spec in enumerate(specs):
+            if spec.task_type not in BUILT_IN and not self.is_offered(spec.task_type):
+                raise _unknown_type(spec.task_type, f"[{index}].task_type" if len(specs) > 1 else "task_type")
+
+    def is_offered(self, task_type: str) -> bool:
+        """Whether any device that is known offers a type."""
+        return any(task_type in (each.profile.task_types or ()) for each in self.scheduler.devices.values())
+
+    async def _known_keys(self, keys: list[str]) -> dict[str, tuple[str, str | None]]:
+        """Of these idempotency keys, those that a task has: (task_id, request digest)."""
+        if not keys:
+            return {}
+        found: dict[str, tuple[str, str | None]] = dict(await self.database.read(reads.by_key_txn, keys))
+        for key in keys:
+            if key in self._pending_keys:
+                found[key] = self._pending_keys[key]
+        if any(key in self._pending_keys for key in keys):
+            await self.turns.committed()
+        return found
+
+    async def _live_task(self, task_id: str, wish: str) -> Task:
+        task = self.scheduler.task(task_id)
+        if task is not None:
+            return task
+        document = await self.database.read(reads.task_txn, task_id)
+        if document is None:
+            raise ClusterError("not_found", f"there is no task {task_id}")
+        raise ClusterError("conflict", f"{task_id} is {document['status']} already and cannot be {wish}")
+
+
+def _check_same(spec: TaskSpec, digest: str | None) -> None:
+    if digest != spec.request_digest:
+        raise ClusterError(
+            "idempotency_conflict",
+            f"idempotency_key {spec.idempotency_key!a} came before with another task: use a new key",
+            field="idempotency_key",
+        )
+
+
+def _submitted(spec: TaskSpec, rest: Any, made: dict[str, Task], known: dict[str, tuple[str, str | None]]) -> Submitted:
+    key = spec.idempotency_key
+    if not key:
+        return Submitted(next(rest).task_id, State.QUEUED.value)
+    if key in made:
+        return Submitted(made[key].task_id, State.QUEUED.value)
+    return Submitted(known[key][0], State.QUEUED.value, created=False)
+
+
+def _unknown_type(task_type: str, path: str) -> ClusterError:
+    near = nearest(task_type, BUILT_IN)
+    hint = f"did you mean {near}?" if near else f"known are {', '.join(BUILT_IN)} and what a device's plug-ins add"
+    return ClusterError("unknown_type", f"{path}: no device offers {task_type!a}; {hint}", field=path)
+
+
+def _result_document(data: Any, epoch: int) -> dict[str, Any]:
+    """A result as it is kept: with its epoch, and only what the protocol knows."""
+    kept = ("status", "execution_time", "result", "error", "artifacts")
+    return {"epoch": epoch} | {name: data[name] for name in kept if data.get(name) is not None}

@@ -1,0 +1,416 @@
+"""The port for workers: one connection each, every message routed to the room that answers it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
+
+from attrs import define, field
+from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
+from twisted.internet.protocol import ServerFactory, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from retirecluster.domain.errors import ClusterError
+from retirecluster.domain.lifecycle import State
+from retirecluster.domain.scheduler import Assign, Moment, Stop
+from retirecluster.domain.tasks import encode
+from retirecluster.domain.units import format_instant
+from retirecluster.main.events import EventBus
+from retirecluster.main.heartbeat import HeartbeatMonitor, attempts_json
+from retirecluster.main.outputs import OutputBoard
+from retirecluster.main.registry import DeviceRegistry
+from retirecluster.main.requests import ClientRequests
+from retirecluster.main.scheduler import TaskScheduler
+from retirecluster.store import reads
+from retirecluster.wire.codec import MAX_DEPTH, MAX_LINE_BYTES
+from retirecluster.wire.lines import JsonLines
+from retirecluster.wire.messages import PROTOCOL_VERSION, Message
+from retirecluster.wire.session import Session
+
+log = Logger()
+SENDER = "main-node"
+REGISTER_WITHIN_S = 10.0
+
+
+class MainPeer(JsonLines):
+    """One connection to the main: a worker, or a client that asks."""
+
+    def __init__(self, server: ClusterServer, host: str) -> None:
+        super().__init__()
+        self.server = server
+        self.host = host
+        self.session = Session()
+        self._pings: list[Deferred[bool]] = []
+        self._deadline: IDelayedCall | None = None
+
+    @property
+    def device_id(self) -> str | None:
+        return self.session.device_id
+
+    @device_id.setter
+    def device_id(self, device_id: str | None) -> None:
+        self.session.device_id = device_id
+        if device_id is not None:
+            self._stop_deadline()
+
+    def connectionMade(self) -> None:
+        super().connectionMade()
+        limits = {"max_line_bytes": MAX_LINE_BYTES, "max_depth": MAX_DEPTH, "register_within_s": REGISTER_WITHIN_S}
+        self.tell(
+            "connection_ack",
+            {
+                "protocol_version": PROTOCOL_VERSION,
+                "server_id": self.server.server_id,
+                "limits": limits,
+                "auth": "none",
+            },
+        )
+        self._deadline = self.server.clock.callLater(REGISTER_WITHIN_S, self._too_late)
+
+    def line_received(self, line: bytes) -> None:
+        try:
+            message = self.session.read(line)
+        except ClusterError as error:
+            self.refuse(error)
+            return
+        if self._deadline is not None and self._deadline.active():
+            self._deadline.reset(REGISTER_WITHIN_S)
+        self._handle(message)
+
+    def _handle(self, message: Message) -> None:
+        """Route a message; whatever goes wrong is answered, and never ends in the reactor."""
+        try:
+            answer = self.server.handlers[message.name](self, message)
+        except ClusterError as error:
+            self.refuse(error, message)
+        except Exception:
+            self._our_fault(Failure(), message)
+        else:
+            if answer is not None:
+                ensureDeferred(answer).addErrback(self._failed, message)
+
+    def _failed(self, failure: Failure, message: Message) -> None:
+        if failure.check(ClusterError):
+            self.refuse(failure.value, message)  # type: ignore[arg-type]
+        else:
+            self._our_fault(failure, message)
+
+    def _our_fault(self, failure: Failure, message: Message) -> None:
+        log.failure("handling {name} failed", failure, name=message.name)
+        self.refuse(ClusterError("internal", "a mistake of ours; it is in the log of the main"), message)
+
+    def refuse(self, error: ClusterError, message: Message | None = None) -> None:
+        """Answer with an error. A peer that earns too many too fast is cut off."""
+        if not self.session.errors.take(self.server.clock.seconds()):
+            self.hang_up()
+            return
+        data = {"code": error.code, "message": error.message[:2000]}
+        if error.field:
+            data["field"] = error.field[:400]
+        self.tell("error", data, message)
+
+    def tell(self, name: str, data: dict[str, Any], reply_to: Message | None = None) -> None:
+        """Send a message."""
+        envelope: dict[str, Any] = {
+            "message_type": name,
+            "sender_id": SENDER,
+            "timestamp": format_instant(self.server.moment().wall_s),
+            "data": data,
+        }
+        if self.device_id is not None:
+            envelope["target_id"] = self.device_id
+        if reply_to is not None and reply_to.message_id is not None:
+            envelope["in_reply_to"] = reply_to.message_id
+        self.send(envelope)
+
+    def assign(self, task_id: str, epoch: int, body: str) -> None:
+        """Send `task_assign`; `body` is JSON text made at submit and goes out as it is."""
+        instant = format_instant(self.server.moment().wall_s)
+        self.send_line(
+            f'{{"message_type":"task_assign","sender_id":"{SENDER}","target_id":{encode(self.device_id)},'
+            f'"timestamp":"{instant}","data":{{"task":{{"task_id":{encode(task_id)},"epoch":{epoch},'
+            f"{body[1:]}}}}}\n".encode("ascii")
+        )
+
+    def ping(self, timeout_s: float) -> Deferred[bool]:
+        waiting: Deferred[bool] = Deferred()
+        self._pings.append(waiting)
+        self.tell("ping", {})
+        waiting.addTimeout(timeout_s, self.server.clock, onTimeoutCancel=lambda *_: False)
+        return waiting
+
+    def ponged(self) -> None:
+        """The peer answered a ping."""
+        waiting, self._pings = self._pings, []
+        for each in waiting:
+            if not each.called:
+                each.callback(True)
+
+    def line_too_long(self) -> None:
+        self.refuse(ClusterError("line_too_long", f"a line has more than {MAX_LINE_BYTES} bytes; the connection ends"))
+
+    def _too_late(self) -> None:
+        if not self.session.registered:
+            self.refuse(ClusterError("register_timeout", f"nothing was asked for {REGISTER_WITHIN_S:g} s"))
+            self.hang_up()
+
+    def _stop_deadline(self) -> None:
+        if self._deadline is not None and self._deadline.active():
+            self._deadline.cancel()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        cut_off = self.dead
+        super().connectionLost(reason)
+        self._stop_deadline()
+        waiting, self._pings = self._pings, []
+        for each in waiting:
+            if not each.called:
+                each.callback(False)
+        # Closed by the other side's system, and not by us: the process that held it has ended.
+        closed = not cut_off and reason.check(ConnectionDone, ConnectionLost) is not None
+        self.server.lost(self, reason.getErrorMessage(), closed=closed)
+
+
+Answer = Coroutine[Any, Any, None] | None
+Handler = Callable[[MainPeer, Message], Answer]
+
+
+@define(eq=False)
+class Limits:
+    """Caps on connections, in all and from one address."""
+
+    total: int
+    per_host: int
+    open: Counter[str] = field(factory=Counter)
+
+    def enter(self, host: str) -> bool:
+        if self.open.total() >= self.total or self.open[host] >= self.per_host:
+            return False
+        self.open[host] += 1
+        return True
+
+    def leave(self, host: str) -> None:
+        self.open[host] -= 1
+        if not self.open[host]:
+            del self.open[host]
+
+
+class ClusterServer(ServerFactory):
+    """Makes a `MainPeer` of each connection, and knows what to do with each message."""
+
+    noisy = False
+
+    def __init__(
+        self,
+        *,
+        server_id: str,
+        registry: DeviceRegistry,
+        scheduler: TaskScheduler,
+        heartbeat: HeartbeatMonitor,
+        outputs: OutputBoard,
+        events: EventBus,
+        requests: ClientRequests,
+        limits: Limits,
+        heartbeat_interval_s: float,
+        clock: IReactorTime,
+        moment: Callable[[], Moment],
+    ) -> None:
+        self.server_id = server_id
+        self.registry = registry
+        self.scheduler = scheduler
+        self.heartbeat = heartbeat
+        self.outputs = outputs
+        self.events = events
+        self.requests = requests
+        self.limits = limits
+        self.heartbeat_interval_s = heartbeat_interval_s
+        self.clock = clock
+        self.moment = moment
+        self.peers: set[MainPeer] = set()
+        self.handlers: dict[str, Handler] = {
+            "register": self._register,
+            "heartbeat": self._heartbeat,
+            "task_started": self._started,
+            "task_refused": self._refused,
+            "task_progress": self._progress,
+            "task_output": self._output,
+            "task_result": self._result,
+            "drain": self._drain,
+            "undrain": self._undrain,
+            "ping": lambda peer, message: peer.tell("pong", {}, message),
+            "pong": lambda peer, message: peer.ponged(),
+            "disconnect": self._disconnect,
+            "error": self._error,
+            **{name: self._request for name in requests.table},
+        }
+
+    # -- connections
+
+    def buildProtocol(self, addr: IAddress | None) -> MainPeer | None:
+        host = getattr(addr, "host", "local")
+        if not self.limits.enter(host):
+            return None
+        peer = MainPeer(self, host)
+        self.peers.add(peer)
+        return peer
+
+    def lost(self, peer: MainPeer, reason: str, *, closed: bool) -> None:
+        """A connection has ended."""
+        self.peers.discard(peer)
+        self.limits.leave(peer.host)
+        self.registry.forget(peer, reason, closed=closed)
+
+    def close(self) -> None:
+        """Say farewell to everybody."""
+        for peer in list(self.peers):
+            peer.tell("disconnect", {"reason": "the main is stopping"})
+            peer.hang_up()
+
+    # -- effects of a turn
+
+    def deliver(self, effects: Iterable[Assign | Stop]) -> None:
+        """Send what a turn decided; called when it is on disk."""
+        unread: list[Assign] = []
+        for effect in effects:
+            if isinstance(effect, Stop):
+                self._send_stop(effect)
+            elif effect.task.body is None:
+                unread.append(effect)
+            else:
+                self._send_assign(effect, effect.task.body)
+        if unread:
+            ensureDeferred(self._assign_unread(unread)).addErrback(
+                lambda failure: log.failure("assignments could not be read", failure)
+            )
+
+    async def _assign_unread(self, effects: list[Assign]) -> None:
+        """Assign tasks whose bodies are in the store alone."""
+        for start in range(0, len(effects), 500):
+            part = effects[start : start + 500]
+            bodies = await self.scheduler.database.read(reads.bodies_txn, [effect.task.seq for effect in part])
+            for effect in part:
+                self._send_assign(effect, bodies[effect.task.seq])
+                if effect.task.attempt is effect.attempt and effect.task.state is State.CANCELLING:
+                    # The stop went out while the body was read: it was too early for the worker.
+                    task = effect.task
+                    reason = task.reason
+                    self._send_stop(
+                        Stop(effect.device_id, effect.session_no, task.task_id, effect.attempt.epoch, reason)
+                    )
+
+    def _send_assign(self, effect: Assign, body: str) -> None:
+        peer = self.registry.session(effect.device_id, effect.session_no)
+        if isinstance(peer, MainPeer) and effect.task.attempt is effect.attempt:
+            peer.assign(effect.task.task_id, effect.attempt.epoch, body)
+
+    def _send_stop(self, effect: Stop) -> None:
+        peer = self.registry.session(effect.device_id, effect.session_no)
+        if peer is not None:
+            peer.tell("task_cancel", {"task_id": effect.task_id, "epoch": effect.epoch, "reason": effect.reason[:1000]})
+
+    # -- messages of workers
+
+    async def _register(self, peer: MainPeer, message: Message) -> None:
+        try:
+            registration = await self.registry.register_device(peer, message)
+        except ClusterError as error:
+            peer.refuse(error, message)
+            if error.code == "duplicate_device":
+                peer.hang_up()
+            return
+        if peer.device_id is None:
+            return  # it left while it was entered
+        log.info("{device_id} registered from {host}", device_id=peer.device_id, host=peer.host)
+        settings = self.scheduler.scheduler.settings
+        answer = {
+            "accepted": True,
+            "device_id": peer.device_id,
+            "session_no": registration.session_no,
+            "heartbeat_interval_s": self.heartbeat_interval_s,
+            "offline_after_s": settings.offline_after_s,
+            "lease_s": settings.lease_s,
+            "resume": attempts_json(registration.resume),
+            "stop": attempts_json(registration.stop),
+        }
+        peer.tell("register_ack", answer, message)
+
+    def _heartbeat(self, peer: MainPeer, message: Message) -> None:
+        assert peer.device_id is not None
+        if not peer.session.heartbeats.take(self.clock.seconds()):
+            raise ClusterError("rate_limited", "more than two heartbeats a second: this one was not stored")
+        peer.tell("heartbeat_ack", self.heartbeat.process_heartbeat(peer.device_id, message), message)
+
+    def _started(self, peer: MainPeer, message: Message) -> None:
+        assert peer.device_id is not None
+        task, attempt = self.scheduler.current(peer.device_id, message)
+        self.scheduler.scheduler.attempts.started(task, attempt, self.moment())
+        self.scheduler.turns.ask()
+
+    def _refused(self, peer: MainPeer, message: Message) -> None:
+        assert peer.device_id is not None
+        task, attempt = self.scheduler.current(peer.device_id, message)
+        reason = message.data.get("reason") or "no reason given"
+        self.scheduler.scheduler.attempts.refused(task, attempt, self.moment(), reason)
+        self.scheduler.turns.ask()
+
+    def _progress(self, peer: MainPeer, message: Message) -> None:
+        assert peer.device_id is not None
+        task, attempt = self.scheduler.current(peer.device_id, message)
+        task.progress = (message.data.get("percent"), message.data.get("message") or "")
+        told = {"event": "progress", "task_id": task.task_id, "device_id": peer.device_id, "epoch": attempt.epoch}
+        told |= {"status": task.state.value, "percent": task.progress[0], "message": task.progress[1]}
+        self.events.tell("task_update", told, task_id=task.task_id, device_id=peer.device_id)
+
+    def _output(self, peer: MainPeer, message: Message) -> None:
+        assert peer.device_id is not None
+        task, attempt = self.scheduler.current(peer.device_id, message)
+        data = message.data
+        if self.outputs.add(task.task_id, attempt.epoch, data["seq"], data["stream"], data["data"]):
+            told = {name: data[name] for name in ("seq", "stream", "data")}
+            told |= {"task_id": task.task_id, "epoch": attempt.epoch}
+            self.events.tell("output", told, task_id=task.task_id, device_id=peer.device_id)
+
+    async def _result(self, peer: MainPeer, message: Message) -> None:
+        assert peer.device_id is not None
+        verdict = await self.scheduler.handle_task_completion(peer.device_id, message)
+        if not verdict.accepted:
+            log.info("a result of {device_id} is refused: {reason}", device_id=peer.device_id, reason=verdict.reason)
+        answer = {
+            "task_id": verdict.task_id,
+            "epoch": verdict.epoch,
+            "accepted": verdict.accepted,
+            "reason": verdict.reason,
+        }
+        peer.tell("result_ack", answer, message)
+
+    def _drain(self, peer: MainPeer, message: Message) -> None:
+        self._set_draining(peer, True)
+
+    def _undrain(self, peer: MainPeer, message: Message) -> None:
+        self._set_draining(peer, False)
+
+    def _set_draining(self, peer: MainPeer, draining: bool) -> None:
+        assert peer.device_id is not None
+        self.registry.update_device_status(peer.device_id, draining=draining)
+
+    def _disconnect(self, peer: MainPeer, message: Message) -> None:
+        self.registry.farewell(peer, message.data.get("reason") or "no reason given")
+        peer.hang_up()
+
+    def _error(self, peer: MainPeer, message: Message) -> None:
+        log.warn(
+            "{device_id} reports: {code} {message!r}",
+            device_id=peer.device_id or peer.host,
+            code=message.data["code"],
+            message=message.data["message"],
+        )
+
+    # -- requests of clients
+
+    async def _request(self, peer: MainPeer, message: Message) -> None:
+        result = await self.requests.table[message.name](message)
+        peer.tell("ack", {"original_message_id": message.message_id, "result": result}, message)

@@ -1,0 +1,241 @@
+"""`twistd retire-main`: options, and the wiring of the main node.
+
+The one module of this room that touches the real clock and the global reactor.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from random import SystemRandom
+from typing import Any
+
+from attrs import define
+from twisted.application.service import MultiService
+from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort, IReactorCore
+from twisted.logger import Logger
+from twisted.python import usage
+from twisted.python.failure import Failure
+
+from retirecluster.config import load_config
+from retirecluster.domain.errors import ClusterError
+from retirecluster.domain.scheduler import Moment, Scheduler, Settings, Turn
+from retirecluster.main.cluster import Cluster
+from retirecluster.main.events import EventBus
+from retirecluster.main.heartbeat import HeartbeatMonitor
+from retirecluster.main.outputs import OutputBoard
+from retirecluster.main.registry import DeviceRegistry
+from retirecluster.main.requests import ClientRequests
+from retirecluster.main.scheduler import TaskScheduler
+from retirecluster.main.server import ClusterServer, Limits
+from retirecluster.main.tokens import AdminToken
+from retirecluster.main.turns import Turns
+from retirecluster.store.database import Database
+from retirecluster.store.writes import WriteSet
+from retirecluster.web.service import make_site
+
+log = Logger()
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+class Options(usage.Options):
+    """The command line; what is not given comes from the environment, the file, and the defaults."""
+
+    synopsis = "[options]"
+    longdesc = "The main node: takes in tasks, places them on workers, and shows what happens."
+    optParameters = [
+        ["data-dir", "d", None, "Folder of the database, the admin token and the logs."],
+        ["host", None, None, "Address that both ports listen on."],
+        ["port", "p", None, "TCP port for workers (0: a free one).", int],
+        ["web-port", "w", None, "TCP port for the web API and the dashboard (0: a free one).", int],
+        ["config", "c", None, "JSON file with settings; see retire-cluster init main."],
+        ["log-level", None, None, "debug, info, warn or error."],
+    ]
+    optFlags = [["trusted-network", None, "Allow listening beyond loopback without TLS and authentication."]]
+
+    def settings(self, environ: Any = os.environ) -> dict[str, Any]:
+        """All layers together. Raises ClusterError bad_config."""
+        given = {
+            "data_dir": self["data-dir"],
+            "host": self["host"],
+            "port": self["port"],
+            "web_port": self["web-port"],
+            "log_level": self["log-level"],
+            "trusted_network": True if self["trusted-network"] else None,
+        }
+        return load_config("main", given, environ, self["config"])
+
+
+def wall_moment() -> Moment:
+    """Now, on both clocks."""
+    return Moment(time.monotonic(), time.time())
+
+
+@define(eq=False)
+class Rooms:
+    """The main node wired together; the shape of the architecture's figure."""
+
+    database: Database
+    turns: Turns
+    scheduler: Scheduler
+    registry: DeviceRegistry
+    desk: TaskScheduler
+    heartbeat: HeartbeatMonitor
+    server: ClusterServer
+    cluster: Cluster
+    events: EventBus
+    token: AdminToken
+
+    @classmethod
+    def build(cls, settings: dict[str, Any], reactor: Any, fatal: Any, moment: Any = wall_moment) -> Rooms:
+        """Open the data folder and wire everything to it. Raises ClusterError bad_config."""
+        folder = Path(settings["data_dir"])
+        began = moment()
+        database = Database.open(folder, began, reactor)
+        token = AdminToken.load(folder)
+        limits = Settings(
+            lease_s=settings["lease_s"],
+            offline_after_s=settings["offline_after_s"],
+            failover_grace_s=settings["failover_grace_s"],
+            max_tasks=settings["max_tasks"],
+        )
+        scheduler = Scheduler.create(limits, SystemRandom(), began)
+        database.restore(scheduler, began)
+        events, outputs = EventBus(last_no=scheduler.ledger.last_event_no), OutputBoard()
+
+        def deliver(turn: Turn, writes: WriteSet) -> None:
+            desk.turn_done(turn)
+            events.publish_rows(writes.events)
+            server.deliver(turn.effects)
+            for task in turn.ended:
+                outputs.forget(task.task_id)
+
+        turns = Turns(scheduler, database, reactor, moment, deliver, fatal)
+        registry = DeviceRegistry(scheduler, turns, moment)
+        desk = TaskScheduler(scheduler, database, turns, moment)
+        tick_s = min(1.0, settings["offline_after_s"] / 4)
+        heartbeat = HeartbeatMonitor(scheduler, registry, turns, events, reactor, moment, tick_s)
+        cluster = Cluster(
+            database, scheduler, desk, registry, heartbeat, outputs, events, reactor, moment, began, settings
+        )
+        server = ClusterServer(
+            server_id=database.cluster_id,
+            registry=registry,
+            scheduler=desk,
+            heartbeat=heartbeat,
+            outputs=outputs,
+            events=events,
+            requests=ClientRequests(cluster, token),
+            limits=Limits(settings["max_connections"], settings["max_connections_per_peer"]),
+            heartbeat_interval_s=settings["heartbeat_interval_s"],
+            clock=reactor,
+            moment=moment,
+        )
+        return cls(database, turns, scheduler, registry, desk, heartbeat, server, cluster, events, token)
+
+
+class MainNode(MultiService):
+    """The main node as a service: started, it listens on both ports; stopped, everything is on disk."""
+
+    def __init__(self, settings: dict[str, Any], reactor: Any) -> None:
+        super().__init__()
+        self.settings = settings
+        self.reactor = reactor
+        self.rooms = Rooms.build(settings, reactor, self._fatal)
+        self.site = make_site(
+            self.rooms.cluster,
+            self.rooms.events,
+            self.rooms.token,
+            hosts=(settings["host"], *settings["allowed_hosts"]),
+            trusted_network=settings["trusted_network"],
+            clock=reactor,
+        )
+        self.ports: list[IListeningPort] = []
+
+    @property
+    def worker_port(self) -> int:
+        """The port for workers; known once started."""
+        return self.ports[0].getHost().port  # type: ignore[attr-defined, no-any-return]
+
+    @property
+    def web_port(self) -> int:
+        """The port of the web; known once started."""
+        return self.ports[1].getHost().port  # type: ignore[attr-defined, no-any-return]
+
+    def startService(self) -> None:
+        super().startService()
+        settings, rooms, host = self.settings, self.rooms, self.settings["host"]
+        rooms.database.start()
+        rooms.heartbeat.start()
+        rooms.turns.ask()
+        for name, factory in (("port", rooms.server), ("web_port", self.site)):
+            self.ports.append(_listen(self.reactor, settings[name], factory, host, name))
+        counts = rooms.scheduler.ledger.tasks
+        log.info("cluster {id}, start {no}", id=rooms.database.cluster_id, no=rooms.database.incarnation)
+        log.info("{tasks} tasks, {devices} devices restored", tasks=len(counts), devices=len(rooms.scheduler.devices))
+        log.info("workers: {host}:{port}", host=host, port=self.worker_port)
+        log.info("web: http://{host}:{port}/", host=host, port=self.web_port)
+
+    def stopService(self) -> Deferred[None]:
+        return ensureDeferred(self._stop())
+
+    async def _stop(self) -> None:
+        """Refuse submits, write what is left, close."""
+        rooms = self.rooms
+        rooms.desk.accepting = False
+        rooms.heartbeat.stop()
+        for port in self.ports:
+            stopped = port.stopListening()
+            if stopped is not None:
+                await stopped
+        rooms.server.close()
+        self.site.close()
+        await rooms.turns.close()
+        rooms.database.close()
+        done = super().stopService()
+        if done is not None:
+            await done
+
+    def _fatal(self, failure: Failure) -> None:
+        """The store does not take writes any more: stop, and say why. What was acknowledged is on disk."""
+        log.critical("the store failed, the main stops: {reason}", reason=failure.getErrorMessage())
+        if IReactorCore.providedBy(self.reactor) and self.reactor.running:
+            self.reactor.stop()
+
+
+def _listen(reactor: Any, port: int, factory: Any, host: str, setting: str) -> IListeningPort:
+    try:
+        listening: IListeningPort = reactor.listenTCP(port, factory, backlog=1024, interface=host)
+    except CannotListenError as error:
+        sys.stderr.write(f"retire-main: {setting}: {host}:{port} cannot be listened on: {error.socketError}\n")
+        sys.exit(2)
+    return listening
+
+
+def check_exposure(settings: dict[str, Any]) -> None:
+    """Beyond loopback nothing is served in the clear unless the owner says so. Raises ClusterError bad_config."""
+    if settings["host"] not in LOOPBACK and not settings["trusted_network"]:
+        raise ClusterError(
+            "bad_config",
+            f"host: {settings['host']} is reachable from the network, and whoever reaches it can run code on your "
+            "devices: use 127.0.0.1, or set trusted_network to true if everybody on that network may",
+        )
+
+
+def makeService(options: Options) -> MainNode:
+    """What twistd runs. A mistake in the configuration ends start-up with one line and status 2."""
+    from twisted.internet import reactor
+
+    # Timers run on the monotonic clock: a wall clock that jumps neither freezes nor fires them.
+    reactor.seconds = time.monotonic  # type: ignore[attr-defined]
+    try:
+        settings = options.settings()
+        check_exposure(settings)
+        return MainNode(settings, reactor)
+    except ClusterError as error:
+        sys.stderr.write(f"retire-main: {error.message}\n")
+        sys.exit(2)

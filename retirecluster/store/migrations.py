@@ -1,0 +1,66 @@
+"""Opens a database and brings it to the newest schema, one numbered file after the other."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from importlib.resources import files
+from pathlib import Path
+
+from retirecluster.domain.errors import ClusterError
+
+APPLICATION_ID = 0x52435331
+"""`PRAGMA application_id` of our databases ("RCS1"): a foreign file is told from ours."""
+
+
+def scripts() -> list[tuple[int, str]]:
+    """(number, SQL) of every schema file, in order."""
+    found = []
+    for each in files("retirecluster.store.schema").iterdir():
+        match = re.fullmatch(r"(\d{3})_\w+\.sql", each.name)
+        if match:
+            found.append((int(match[1]), each.read_text("utf-8")))
+    return sorted(found)
+
+
+def migrate(connection: sqlite3.Connection, path: Path) -> None:
+    """Bring the database at `path` to the newest schema; a copy of an older one is kept beside it first.
+
+    Raises ClusterError bad_config for a database that is not ours or is from a newer version.
+    """
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    known = scripts()
+    newest = known[-1][0]
+    _check_ours(connection, path, version, newest)
+    if 0 < version < newest:
+        _back_up(connection, path.with_name(f"{path.name}.before-{version + 1:03}"))
+    for number, script in known:
+        if number > version:
+            _apply(connection, number, script)
+
+
+def _check_ours(connection: sqlite3.Connection, path: Path, version: int, newest: int) -> None:
+    tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    if tables and application != APPLICATION_ID:
+        raise ClusterError("bad_config", f"{path} is a database of another program: name another --data-dir")
+    if version > newest:
+        raise ClusterError(
+            "bad_config", f"{path} has schema {version}, this version knows {newest}: install the newer retirecluster"
+        )
+
+
+def _back_up(connection: sqlite3.Connection, copy: Path) -> None:
+    target = sqlite3.connect(copy)
+    try:
+        connection.backup(target)
+    finally:
+        target.close()
+
+
+def _apply(connection: sqlite3.Connection, number: int, script: str) -> None:
+    """Apply one file in one transaction, the version number included."""
+    connection.executescript(
+        f"BEGIN IMMEDIATE;\n{script}\nPRAGMA application_id = {APPLICATION_ID};\n"
+        f"PRAGMA user_version = {number};\nCOMMIT;"
+    )

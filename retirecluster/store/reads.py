@@ -1,0 +1,229 @@
+"""What the doors read. What is read here is on disk: nobody is shown what a crash could take back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from attrs import frozen
+
+from retirecluster.domain.tasks import PRIORITIES, encode
+from retirecluster.store import rows
+
+_LIST = "seq, task_id, task_type, name, priority, state, epoch, created_at, started_at, finished_at, reason, labels"
+_ONE = (
+    _LIST + ", charged, crashes, timeout_s, max_retries, delivery, on_disconnect, deadline_at, requirements, retry_of"
+)
+
+
+@frozen
+class TaskFilter:
+    """Which tasks to list; empty fields do not filter. `before_seq`: older than that task."""
+
+    states: Sequence[str] = ()
+    task_type: str = ""
+    device_id: str = ""
+    label: tuple[str, str] | None = None
+    before_seq: int | None = None
+    limit: int = 100
+
+
+def _document(row: rows.Row) -> dict[str, Any]:
+    return {
+        "seq": row[0],
+        "task_id": row[1],
+        "task_type": row[2],
+        "name": row[3],
+        "status": row[5],
+        "priority": PRIORITIES[row[4]],
+        "epoch": row[6],
+        "created_at": row[7],
+        "started_at": row[8],
+        "finished_at": row[9],
+        "reason": row[10],
+        "labels": json.loads(row[11]) if row[11] else {},
+    }
+
+
+def tasks_txn(cursor: Any, wanted: TaskFilter) -> list[dict[str, Any]]:
+    """Tasks, newest first, each with `device_id` of its last attempt (None before the first)."""
+    conditions, values = _conditions(wanted)
+    where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
+    columns = ", ".join(f"t.{name}" for name in _LIST.split(", "))
+    cursor.execute(
+        f"SELECT {columns}, a.device_id, a.finished_at IS NULL FROM tasks t "
+        f"LEFT JOIN attempts a ON a.task_seq = t.seq AND a.epoch = t.epoch {where} ORDER BY t.seq DESC LIMIT ?",
+        (*values, wanted.limit),
+    )
+    return [_document(row) | {"device_id": _device_of(row[5], row[12])} for row in cursor.fetchall()]
+
+
+def _device_of(state: str, last_device_id: str | None) -> str | None:
+    return None if state in ("blocked", "queued", "retrying", "held") else last_device_id
+
+
+def _conditions(wanted: TaskFilter) -> tuple[list[str], list[Any]]:
+    conditions: list[str] = []
+    values: list[Any] = []
+    if wanted.states:
+        conditions.append(f"t.state IN ({', '.join('?' * len(wanted.states))})")
+        values += wanted.states
+    if wanted.task_type:
+        conditions.append("t.task_type = ?")
+        values.append(wanted.task_type)
+    if wanted.device_id:
+        conditions.append("t.seq IN (SELECT task_seq FROM attempts WHERE device_id = ?)")
+        values.append(wanted.device_id)
+    if wanted.label is not None:
+        conditions.append("t.labels != '' AND json_extract(t.labels, ?) = ?")
+        values += [f'$."{wanted.label[0]}"', wanted.label[1]]
+    if wanted.before_seq is not None:
+        conditions.append("t.seq < ?")
+        values.append(wanted.before_seq)
+    return conditions, values
+
+
+def task_txn(cursor: Any, task_id: str) -> dict[str, Any] | None:
+    """One task with its attempts and a summary of its result, or None."""
+    row = cursor.execute(f"SELECT {_ONE} FROM tasks WHERE task_id = ?", (task_id,)).fetchone()
+    if row is None:
+        return None
+    attempts = _attempts(cursor, row[0])
+    document = _document(row) | {
+        "charged": row[12],
+        "crashes": row[13],
+        "timeout": row[14],
+        "max_retries": row[15],
+        "delivery": row[16],
+        "on_disconnect": row[17],
+        "deadline_at": row[18],
+        "requirements": json.loads(row[19]) if row[19] else {},
+        "retry_of": row[20],
+        "attempts": attempts,
+        "device_id": _device_of(row[5], attempts[-1]["device_id"] if attempts else None),
+    }
+    return document
+
+
+def _attempts(cursor: Any, task_seq: int) -> list[dict[str, Any]]:
+    cursor.execute(f"SELECT {rows.ATTEMPT_COLUMNS} FROM attempts WHERE task_seq = ? ORDER BY epoch", (task_seq,))
+    return [
+        {
+            "epoch": row[1],
+            "device_id": row[2],
+            "granted_at": row[4],
+            "started_at": row[5],
+            "finished_at": row[6],
+            "outcome": row[7],
+            "charged": bool(row[8]),
+            "reason": row[9],
+        }
+        for row in cursor.fetchall()
+    ]
+
+
+def result_txn(cursor: Any, task_id: str) -> tuple[str, str, int | None, dict[str, Any] | None] | None:
+    """(state, reason, epoch of the result, its document) of a task; the last two None without a result."""
+    row = cursor.execute(
+        "SELECT t.state, t.reason, r.epoch, r.document FROM tasks t LEFT JOIN results r ON r.task_seq = t.seq "
+        "WHERE t.task_id = ?",
+        (task_id,),
+    ).fetchone()
+    if row is None:
+        return None
+    return row[0], row[1], row[2], json.loads(row[3]) if row[3] is not None else None
+
+
+def ids_with_prefix_txn(cursor: Any, prefix: str, limit: int) -> list[str]:
+    """Ids of tasks that begin with `prefix`, at most `limit`."""
+    cursor.execute(
+        "SELECT task_id FROM tasks WHERE task_id >= ? AND task_id < ? ORDER BY task_id LIMIT ?",
+        (prefix, prefix + "\U0010ffff", limit),
+    )
+    return [row[0] for row in cursor.fetchall()]
+
+
+def bodies_txn(cursor: Any, seqs: Sequence[int]) -> dict[int, str]:
+    """What travels to the device, by task seq."""
+    cursor.execute(f"SELECT seq, body FROM tasks WHERE seq IN ({', '.join('?' * len(seqs))})", tuple(seqs))
+    return dict(cursor.fetchall())
+
+
+def resubmission_txn(cursor: Any, task_id: str) -> tuple[str, dict[str, Any]] | None:
+    """(state, task document) of a task that is to be submitted again, its idempotency key left out."""
+    row = cursor.execute(
+        "SELECT state, body, deadline_at - created_at, max_retries FROM tasks WHERE task_id = ?", (task_id,)
+    ).fetchone()
+    if row is None:
+        return None
+    return row[0], json.loads(row[1]) | {"deadline_s": row[2], "max_retries": row[3]}
+
+
+def result_text(document: Mapping[str, Any]) -> str:
+    """A result as it is stored, to compare with what `ended_attempt_txn` gives."""
+    return encode(document)
+
+
+def by_key_txn(cursor: Any, keys: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Of tasks submitted with one of these idempotency keys: key to (task_id, request digest)."""
+    found = {}
+    for key in keys:
+        row = cursor.execute("SELECT task_id, request_digest FROM tasks WHERE idempotency_key = ?", (key,)).fetchone()
+        if row is not None:
+            found[key] = (row[0], row[1])
+    return found
+
+
+def ended_attempt_txn(
+    cursor: Any, task_id: str, epoch: int | None
+) -> tuple[str | None, str | None, int, int | None, str | None] | None:
+    """What is known of an attempt that is not current: (device, outcome, epoch, epoch of the result, result).
+
+    Without an epoch, the task's last attempt. None if there is no such task.
+    """
+    row = cursor.execute("SELECT seq, epoch FROM tasks WHERE task_id = ?", (task_id,)).fetchone()
+    if row is None:
+        return None
+    seq, wanted = row[0], row[1] if epoch is None else epoch
+    attempt = cursor.execute(
+        "SELECT device_id, outcome FROM attempts WHERE task_seq = ? AND epoch = ?", (seq, wanted)
+    ).fetchone()
+    result = cursor.execute("SELECT epoch, document FROM results WHERE task_seq = ?", (seq,)).fetchone()
+    device_id, outcome = attempt or (None, None)
+    return (device_id, outcome, wanted, *(result or (None, None)))
+
+
+def events_txn(cursor: Any, after_no: int, subject: str, limit: int) -> list[rows.Row]:
+    """(event_no, at, subject, kind, task_id, device_id, data as JSON text) after an event, oldest first."""
+    condition = "AND subject = ?" if subject else ""
+    cursor.execute(
+        f"SELECT event_no, at, subject, kind, task_id, device_id, data FROM events WHERE event_no > ? {condition} "
+        "ORDER BY event_no LIMIT ?",
+        (after_no, subject, limit) if subject else (after_no, limit),
+    )
+    rows_found: list[rows.Row] = cursor.fetchall()
+    return rows_found
+
+
+def first_event_no_txn(cursor: Any) -> int:
+    """The oldest event that is still kept; 1 if there is none."""
+    row = cursor.execute("SELECT min(event_no) FROM events").fetchone()
+    return row[0] or 1
+
+
+def status_counts_txn(cursor: Any) -> dict[str, int]:
+    """How many tasks are in each state, final ones included."""
+    cursor.execute("SELECT state, count(*) FROM tasks GROUP BY state")
+    return dict(cursor.fetchall())
+
+
+def type_statistics_txn(cursor: Any) -> list[dict[str, Any]]:
+    """Per task type: how many in all, ended well, ended badly, and the mean seconds from start to end."""
+    cursor.execute(
+        "SELECT task_type, count(*), sum(state = 'completed'), sum(state IN ('failed', 'expired', 'lost')), "
+        "avg(CASE WHEN state = 'completed' THEN finished_at - started_at END) FROM tasks GROUP BY task_type "
+        "ORDER BY task_type"
+    )
+    names = ("task_type", "total", "completed", "failed", "mean_run_s")
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]

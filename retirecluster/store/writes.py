@@ -1,0 +1,72 @@
+"""The one transaction that puts a turn on disk."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import frozen
+
+from retirecluster.domain.scheduler.turn import Turn
+from retirecluster.domain.tasks import encode
+from retirecluster.store import rows
+
+_INSERT_TASK = f"INSERT INTO tasks ({rows.NEW_TASK_COLUMNS}) VALUES ({', '.join('?' * 26)})"
+_UPDATE_TASK = (
+    "UPDATE tasks SET state = ?, epoch = ?, charged = ?, crashes = ?, started_at = ?, finished_at = ?, "
+    "not_before_at = ?, reason = ? WHERE seq = ?"
+)
+_PUT_ATTEMPT = f"INSERT OR REPLACE INTO attempts ({rows.ATTEMPT_COLUMNS}) VALUES ({', '.join('?' * 10)})"
+_PUT_DEVICE = f"INSERT OR REPLACE INTO devices ({rows.DEVICE_COLUMNS}) VALUES ({', '.join('?' * 12)})"
+_PUT_RESULT = "INSERT OR REPLACE INTO results (task_seq, epoch, document) VALUES (?, ?, ?)"
+_INSERT_EVENT = (
+    "INSERT INTO events (event_no, at, subject, kind, task_id, device_id, data) VALUES (?, ?, ?, ?, ?, ?, ?)"
+)
+
+
+@frozen
+class WriteSet:
+    """A turn as rows: a copy, so that the scheduler may go on while it is written."""
+
+    new_tasks: list[rows.Row]
+    tasks: list[rows.Row]
+    attempts: list[rows.Row]
+    devices: list[rows.Row]
+    removed_devices: list[rows.Row]
+    results: list[rows.Row]
+    events: list[rows.Row]
+    running_s: float
+
+    @classmethod
+    def of(cls, turn: Turn, running_s: float) -> WriteSet:
+        """The rows of a turn as the objects stand now."""
+        new = {task.seq for task, _ in turn.new_tasks}
+        return cls(
+            new_tasks=[rows.new_task_row(task, spec) for task, spec in turn.new_tasks],
+            tasks=[rows.task_update(task) for task in turn.tasks.values() if task.seq not in new],
+            attempts=[rows.attempt_row(attempt) for attempt in turn.attempts.values()],
+            devices=[rows.device_row(device) for device in turn.devices.values()],
+            removed_devices=[(device_id,) for device_id in turn.removed_devices],
+            results=[(result.task_seq, result.epoch, encode(result.document)) for result in turn.results],
+            events=[
+                (each.event_no, each.at, each.subject, each.kind, each.task_id, each.device_id, encode(each.data))
+                for each in turn.events
+            ],
+            running_s=running_s,
+        )
+
+
+def write_txn(cursor: Any, writes: WriteSet) -> None:
+    """Put a write set on disk. The caller's pool commits when this returns."""
+    cursor.execute("BEGIN IMMEDIATE")
+    for statement, many in (
+        (_INSERT_TASK, writes.new_tasks),
+        (_UPDATE_TASK, writes.tasks),
+        (_PUT_ATTEMPT, writes.attempts),
+        (_PUT_DEVICE, writes.devices),
+        ("DELETE FROM devices WHERE device_id = ?", writes.removed_devices),
+        (_PUT_RESULT, writes.results),
+        (_INSERT_EVENT, writes.events),
+    ):
+        if many:
+            cursor.executemany(statement, many)
+    cursor.execute("UPDATE cluster SET running_s = ?", (writes.running_s,))

@@ -1,0 +1,327 @@
+"""The catalogue of messages: name, who may send it, and its fields. One home for what the protocol is.
+
+It feeds validation (here and in `session`), the protocol page of the documentation, and the tests' random
+messages. The seed's four example messages are valid as they are printed there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import frozen
+
+from retirecluster.domain.devices import DEVICE_ID, DEVICE_INFO, HARDWARE_SPECS, LABELS, NAME, SYSTEM_METRICS
+from retirecluster.domain.errors import ClusterError, invalid
+from retirecluster.domain.fields import (
+    AnyObject,
+    Anything,
+    Boolean,
+    Field,
+    Integer,
+    ListOf,
+    Number,
+    OneOf,
+    Record,
+    Text,
+    nearest,
+)
+from retirecluster.domain.task_types import TYPE_NAME
+from retirecluster.domain.tasks import TASK_FIELDS
+
+PROTOCOL_VERSION = 1
+MAIN, WORKER, CLIENT = "main", "worker", "client"
+HEARTBEAT_INTERVAL_S = 60.0
+OFFLINE_AFTER_S = 300.0
+
+TASK_ID = Text(max_length=64, min_length=1)
+EPOCH = Integer(1)
+TASK = Field("task_id", TASK_ID, required=True)
+EPOCH_OPTIONAL = Field("epoch", EPOCH, "the attempt; left out: the one this session was given", nullable=True)
+REASON = Field("reason", Text(1000, multiline=True), "for people", nullable=True)
+AUTH = Field("auth", AnyObject(), "{token: ...} where the main asks for it", nullable=True)
+OUTCOMES = ("completed", "success", "failed", "timeout", "cancelled", "error")
+"""Values of a result's status. `success` is the original's word for completed, `error` for failed."""
+
+ATTEMPT = Record((TASK, Field("epoch", EPOCH, required=True)))
+CLAIMED_ATTEMPT = Record(
+    (
+        TASK,
+        Field("epoch", EPOCH, required=True),
+        Field(
+            "state",
+            Text(choices=("queued", "running", "spooled", "died")),
+            "waiting for a slot, running, result kept to be sent, or started without an end",
+            required=True,
+        ),
+    )
+)
+OUTPUT_TEXT = Text(1_000_000, multiline=True)
+RESULT = Record(
+    (
+        Field(
+            "output",
+            Anything("text, at most 1,000,000 characters"),
+            "what it printed or returned",
+            nullable=True,
+        ),
+        Field("stderr", OUTPUT_TEXT, nullable=True),
+        Field("truncated", Boolean(), "the beginning of the output was dropped", nullable=True),
+        Field("exit_code", Integer(-(2**31), 2**32), nullable=True),
+        Field(
+            "metrics",
+            Record(
+                (
+                    Field("cpu_time", Number(), "seconds", nullable=True),
+                    Field("memory_peak", Integer(), "bytes", nullable=True),
+                )
+            ),
+            nullable=True,
+        ),
+    )
+)
+TASK_ERROR = Record(
+    (
+        Field("kind", NAME, "exit, signal, timeout, exception, payload, ...", nullable=True),
+        Field("message", Text(20_000, multiline=True), nullable=True),
+        Field("retryable", Boolean(), "false: another attempt would fail the same way", nullable=True),
+    )
+)
+
+
+@frozen
+class MessageType:
+    """One row: `senders` are main, worker or client; `early` ones are understood before registration."""
+
+    name: str
+    senders: frozenset[str]
+    data: Record
+    doc: str
+    early: bool = False
+
+
+def _row(name: str, senders: str, doc: str, *fields: Field, early: bool = False) -> MessageType:
+    return MessageType(name, frozenset(senders.split()), Record(fields), doc, early)
+
+
+def _catalogue(*rows: MessageType) -> dict[str, MessageType]:
+    return {row.name: row for row in rows}
+
+
+MESSAGES = _catalogue(
+    _row(
+        "connection_ack",
+        "main",
+        "The first line on a connection: who answers, and within which limits.",
+        Field("protocol_version", Integer(1), required=True),
+        Field("server_id", NAME, required=True),
+        Field("limits", AnyObject(), "max_line_bytes, max_depth, register_within_s", required=True),
+        Field("auth", Text(choices=("none", "required")), required=True),
+        early=True,
+    ),
+    _row(
+        "register",
+        "worker",
+        "What a device is. The first thing a worker says.",
+        Field("device_info", DEVICE_INFO, required=True),
+        Field("hardware_specs", HARDWARE_SPECS, nullable=True),
+        Field("capabilities", ListOf(NAME, 256), nullable=True),
+        Field("protocol_version", Integer(1, 1000), nullable=True),
+        Field("slots", Integer(1, 4096), "tasks it runs at the same time; default 1", nullable=True),
+        Field("prefetch", Integer(0, 1024), "short tasks it queues beyond its slots; default 0", nullable=True),
+        Field("task_types", ListOf(TYPE_NAME, 1024), "what it offers; left out: everything", nullable=True),
+        Field("isolation", Integer(0, 3), "the strongest isolation level it reaches", nullable=True),
+        Field("speed", Number(0.001, 1000), "relative to a common device, which has 1", nullable=True),
+        Field("tags", ListOf(NAME, 64), nullable=True),
+        Field("labels", LABELS, nullable=True),
+        Field("attempts", ListOf(CLAIMED_ATTEMPT, 10_000), "what its journal holds", nullable=True),
+        AUTH,
+        early=True,
+    ),
+    _row(
+        "register_ack",
+        "main",
+        "Welcome, what to go on with, and how often to report.",
+        Field("accepted", Boolean(), required=True),
+        Field("device_id", DEVICE_ID, required=True),
+        Field("session_no", Integer(1), required=True),
+        Field("heartbeat_interval_s", Number(0.01, 86_400), required=True),
+        Field("offline_after_s", Number(0.01, 864_000), required=True),
+        Field("lease_s", Number(0.01, 864_000), "how long attempts are held without a renewal", required=True),
+        Field("resume", ListOf(ATTEMPT, 10_000), "claimed attempts that are current: go on", required=True),
+        Field("stop", ListOf(ATTEMPT, 10_000), "claimed attempts that are not: stop and forget", required=True),
+    ),
+    _row(
+        "heartbeat",
+        "worker",
+        "I am here, this is how I do, and these attempts I hold.",
+        Field("system_metrics", SYSTEM_METRICS, nullable=True),
+        Field("status", NAME, nullable=True),
+        Field("active_tasks", Integer(0, 1_000_000), nullable=True),
+        Field("last_activity", NAME, "UTC, ISO 8601", nullable=True),
+        Field("attempts", ListOf(ATTEMPT, 10_000), "left out: all it was given", nullable=True),
+    ),
+    _row(
+        "heartbeat_ack",
+        "main",
+        "What was renewed, and what to stop.",
+        Field("renewed", ListOf(ATTEMPT, 10_000), required=True),
+        Field("stop", ListOf(ATTEMPT, 10_000), required=True),
+        Field("lease_s", Number(0.01, 864_000), required=True),
+    ),
+    _row(
+        "task_assign",
+        "main",
+        "Run this.",
+        Field("task", AnyObject(), "a task's fields and the epoch", required=True),
+    ),
+    _row("task_started", "worker", "The task's process runs.", TASK, EPOCH_OPTIONAL),
+    _row(
+        "task_refused",
+        "worker",
+        "It was not or cannot be run here, or is handed back; not charged.",
+        TASK,
+        EPOCH_OPTIONAL,
+        REASON,
+    ),
+    _row(
+        "task_progress",
+        "worker",
+        "How far it is.",
+        TASK,
+        EPOCH_OPTIONAL,
+        Field("percent", Number(0, 100), nullable=True),
+        Field("message", Text(1000, multiline=True), nullable=True),
+    ),
+    _row(
+        "task_output",
+        "worker",
+        "A piece of what it prints, while it runs.",
+        TASK,
+        EPOCH_OPTIONAL,
+        Field("stream", Text(choices=("stdout", "stderr")), required=True),
+        Field("seq", Integer(0), "0, 1, 2, ... over both streams", required=True),
+        Field("data", OUTPUT_TEXT, required=True),
+    ),
+    _row(
+        "task_result",
+        "worker",
+        "How it ended; sent again until result_ack comes.",
+        TASK,
+        EPOCH_OPTIONAL,
+        Field("status", Text(choices=OUTCOMES), required=True),
+        Field("execution_time", Number(), "seconds", nullable=True),
+        Field("result", RESULT, nullable=True),
+        Field("error", OneOf((TASK_ERROR, OUTPUT_TEXT)), "why it failed", nullable=True),
+        Field("artifacts", ListOf(AnyObject(), 1024), nullable=True),
+    ),
+    _row(
+        "result_ack",
+        "main",
+        "The result is on disk, or refused for a reason; either way it need not be kept.",
+        TASK,
+        EPOCH_OPTIONAL,
+        Field("accepted", Boolean(), required=True),
+        REASON,
+    ),
+    _row("task_cancel", "main client", "Stop it.", TASK, EPOCH_OPTIONAL, REASON, AUTH, early=True),
+    _row("drain", "main worker", "No new tasks, please.", REASON),
+    _row("undrain", "main worker", "New tasks are welcome again.", REASON),
+    _row("ping", "main worker client", "Are you there?", early=True),
+    _row("pong", "main worker client", "Yes.", early=True),
+    _row("shutdown", "main", "End what runs and leave.", REASON),
+    _row(
+        "broadcast",
+        "main",
+        "A word to all devices.",
+        Field("message", Text(10_000, multiline=True), required=True),
+    ),
+    _row("status", "client", "The cluster's figures; answered with `ack`.", early=True),
+    _row("list_devices", "client", "All devices; answered with `ack`.", early=True),
+    _row(
+        "device_info",
+        "client",
+        "One device; answered with `ack`.",
+        Field("device_id", DEVICE_ID, required=True),
+        early=True,
+    ),
+    _row(
+        "task_submit",
+        "client",
+        "A new task; answered with `ack` once it is on disk.",
+        Field("task", TASK_FIELDS, required=True),
+        AUTH,
+        early=True,
+    ),
+    _row("task_status", "client", "One task; answered with `ack`.", TASK, early=True),
+    _row(
+        "ack",
+        "main",
+        "The answer to a client's request.",
+        Field("original_message_id", Text(200), nullable=True),
+        Field("result", Anything(), required=True),
+        early=True,
+    ),
+    _row("disconnect", "main worker client", "A graceful end.", REASON, early=True),
+    _row(
+        "error",
+        "main worker client",
+        "What was wrong with a message.",
+        Field("code", NAME, required=True),
+        Field("message", Text(2000, multiline=True), required=True),
+        Field("field", Text(400), nullable=True),
+        early=True,
+    ),
+)
+
+ENVELOPE = Record(
+    (
+        Field("message_type", Text(64, 1), required=True),
+        Field("sender_id", Text(128), "who speaks, by its own word", nullable=True),
+        Field("timestamp", Text(64), "UTC, ISO 8601 with Z", nullable=True),
+        Field("target_id", Text(128), nullable=True),
+        Field("receiver_id", Text(128), "the original's name for target_id", nullable=True),
+        Field("message_id", Text(200), nullable=True),
+        Field("in_reply_to", Text(200), nullable=True),
+        Field("data", AnyObject(), nullable=True),
+    )
+)
+
+
+@frozen
+class Message:
+    """One checked message. `data` is what the catalogue says of `kind`; unknown fields may be in it too."""
+
+    kind: MessageType
+    data: Mapping[str, Any]
+    sender_id: str = ""
+    message_id: str | None = None
+
+    @property
+    def name(self) -> str:
+        return self.kind.name
+
+
+def read_message(document: dict[str, Any], senders: frozenset[str]) -> Message:
+    """Check a decoded line from a peer that may be any of `senders`.
+
+    Raises ClusterError: missing_field, bad_field, unknown_type, wrong_direction. Fields are named from the top,
+    as in `data.hardware_specs.cpu_cores`.
+    """
+    problems = ENVELOPE.problems(document)
+    if problems:
+        raise invalid(problems)
+    name = document["message_type"]
+    kind = MESSAGES.get(name)
+    if kind is None:
+        near = nearest(name, MESSAGES)
+        hint = f"did you mean {near}?" if near else f"known are {', '.join(MESSAGES)}"
+        raise ClusterError("unknown_type", f"message_type: {name!a} is not known; {hint}", field="message_type")
+    if not kind.senders & senders:
+        allowed = " or ".join(sorted(kind.senders))
+        raise ClusterError("wrong_direction", f"{name} is for the {allowed} to send", field="message_type")
+    data = document.get("data") or {}
+    problems = kind.data.problems(data, "data")
+    if problems:
+        raise invalid(problems)
+    return Message(kind, data, document.get("sender_id") or "", document.get("message_id"))

@@ -1,0 +1,64 @@
+"""What one connection may say, and when. Pure: decoded lines and `now` go in, messages or errors come out.
+
+A session is either *greeted* (a line is open, nobody has said who they are) or *registered*. Before
+registration only the messages marked `early` in the catalogue are understood.
+"""
+
+from __future__ import annotations
+
+from attrs import define, field
+
+from retirecluster.domain.errors import ClusterError
+from retirecluster.wire.codec import decode_object
+from retirecluster.wire.messages import CLIENT, MAIN, WORKER, Message, read_message
+
+PEERS_OF_MAIN = frozenset({WORKER, CLIENT})
+PEERS_OF_WORKER = frozenset({MAIN})
+
+
+@define
+class TokenBucket:
+    """A rate limit: `rate_per_s` on average, bursts of `burst`."""
+
+    rate_per_s: float
+    burst: float
+    level: float = field(init=False)
+    at: float | None = None
+
+    def __attrs_post_init__(self) -> None:
+        self.level = self.burst
+
+    def take(self, now: float) -> bool:
+        """True if one more is allowed at `now` (monotonic seconds)."""
+        if self.at is not None:
+            self.level = min(self.burst, self.level + max(0.0, now - self.at) * self.rate_per_s)
+        self.at = now
+        if self.level < 1.0:
+            return False
+        self.level -= 1.0
+        return True
+
+
+@define
+class Session:
+    """One connection as the main sees it: who it is, and what it may say."""
+
+    senders: frozenset[str] = PEERS_OF_MAIN
+    device_id: str | None = None
+    session_no: int = 0
+    heartbeats: TokenBucket = field(factory=lambda: TokenBucket(rate_per_s=2.0, burst=20.0))
+    errors: TokenBucket = field(factory=lambda: TokenBucket(rate_per_s=20.0, burst=200.0))
+
+    @property
+    def registered(self) -> bool:
+        return self.device_id is not None
+
+    def read(self, line: bytes) -> Message:
+        """The message in a line. Raises ClusterError for anything that it may not be."""
+        message = read_message(decode_object(line), self.senders)
+        if self.registered:
+            if message.name == "register":
+                raise ClusterError("already_registered", f"this connection is {self.device_id} already")
+        elif not message.kind.early:
+            raise ClusterError("not_registered", f"{message.name} needs a registration: send register first")
+        return message

@@ -1,0 +1,133 @@
+"""Writes the generated parts of the documentation from the tables in the code; `--check` only compares.
+
+A generated part stands between `<!-- generated: NAME -->` and `<!-- end -->` in a page.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from retirecluster.config import KINDS, PREFIX
+from retirecluster.domain.errors import ERRORS
+from retirecluster.domain.fields import MISSING, Field, Record
+from retirecluster.domain.lifecycle import TRANSITIONS, mermaid
+from retirecluster.domain.task_types import BUILT_IN
+from retirecluster.domain.tasks import TASK_FIELDS
+from retirecluster.wire.messages import ENVELOPE, MESSAGES
+
+DOCS = Path(__file__).parent
+PART = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def table(head: list[str], rows: Iterable[list[str]]) -> str:
+    """A Markdown table."""
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    lines += ["| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in row) + " |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def _default(each: Field) -> str:
+    return "" if each.default is MISSING else f"`{each.default!r}`" if each.default not in ("", ()) else ""
+
+
+def _fields(record: Record) -> str:
+    rows = [[f"`{each.name}`", each.type.describe(), "yes" if each.required else "", each.doc] for each in record.fields]
+    return table(["field", "what it may be", "required", "meaning"], rows) if rows else "No fields.\n"
+
+
+def messages() -> str:
+    """Every message: who sends it, when it is understood, and its fields."""
+    parts = ["### The envelope of every message\n\n" + _fields(ENVELOPE)]
+    for kind in MESSAGES.values():
+        when = "also before registration" if kind.early else "after registration"
+        senders = ", ".join(sorted(kind.senders))
+        parts.append(f"### `{kind.name}`\n\n{kind.doc} Sent by: {senders}; {when}.\n\n{_fields(kind.data)}")
+    return "\n".join(parts)
+
+
+def settings(kind: str) -> Callable[[], str]:
+    """The table of a daemon's settings."""
+
+    def generate() -> str:
+        rows = [
+            [f"`{each.name}`", f"`{PREFIX}{each.name.upper()}`", each.type.describe(), _default(each), each.doc]
+            for each in KINDS[kind].fields
+        ]
+        return table(["setting", "variable", "what it may be", "default", "meaning"], rows)
+
+    return generate
+
+
+def errors() -> str:
+    """The table of errors."""
+    rows = [[f"`{e.code}`", str(e.http_status), str(e.exit_code), e.actor, e.doc] for e in ERRORS.values()]
+    return table(["code", "HTTP", "exit code", "who can mend it", "meaning"], rows)
+
+
+def task_fields() -> str:
+    """The task document."""
+    rows = [
+        [f"`{each.name}`", each.type.describe(), "yes" if each.required else "", _default(each), each.doc]
+        for each in TASK_FIELDS.fields
+    ]
+    return table(["field", "what it may be", "required", "default", "meaning"], rows)
+
+
+def task_types() -> str:
+    """The built-in task types."""
+    parts = []
+    for kind in BUILT_IN.values():
+        parts.append(f"### `{kind.name}`\n\n{kind.doc} Output: {kind.result_doc}.\n\n{_fields(kind.payload)}")
+    return "\n".join(parts)
+
+
+def transitions() -> str:
+    """The lifecycle table."""
+    rows = [
+        [f"`{row.event}`", ", ".join(sorted(row.sources)), ", ".join(sorted(row.targets)), row.doc] for row in TRANSITIONS
+    ]
+    return table(["event", "from", "to", "meaning"], rows)
+
+
+def diagram() -> str:
+    """The lifecycle as a diagram."""
+    return f"```mermaid\n{mermaid()}```\n"
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "messages": messages,
+    "main-settings": settings("main"),
+    "worker-settings": settings("worker"),
+    "errors": errors,
+    "task-fields": task_fields,
+    "task-types": task_types,
+    "transitions": transitions,
+    "diagram": diagram,
+}
+
+
+def generated(page: str) -> str:
+    """A page with its generated parts made anew."""
+    return PART.sub(lambda match: match[1] + PARTS[match[2]]() + match[3], page)
+
+
+def main(arguments: list[str]) -> int:
+    stale = []
+    for path in sorted(DOCS.glob("*.md")):
+        page = path.read_text("utf-8")
+        fresh = generated(page)
+        if fresh != page:
+            stale.append(path.name)
+            if "--check" not in arguments:
+                path.write_text(fresh, "utf-8")
+    if stale and "--check" in arguments:
+        print(f"stale: {', '.join(stale)}; run python docs/generate.py", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

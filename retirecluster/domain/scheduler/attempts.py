@@ -200,11 +200,10 @@ class AttemptEvents:
 
 def failure_reason(document: Mapping[str, Any], timeout_s: float) -> str:
     """One line that says why an attempt failed, from its result."""
-    status = document["status"]
-    if status == "timeout":
+    status, error = document["status"], document.get("error")
+    kind, message = (error.get("kind"), error.get("message")) if isinstance(error, dict) else (None, error)
+    if "timeout" in (status, kind):
         return f"timeout: ran longer than {format_duration(timeout_s)}"
-    error = document.get("error")
-    message = error.get("message") if isinstance(error, dict) else error
     if message:
         lines = [line for line in str(message).splitlines() if line.strip()]
         return lines[-1].strip()[:300] if lines else status

@@ -67,6 +67,7 @@ class Cluster:
             "uptime_s": round(now.mono_s - self.began.mono_s, 3),
             "throughput_per_s": round(self.heartbeat.throughput_per_s(), 3),
             "event_no": self.events.last_no,
+            "commits": self.desk.turns.commits,
             **status,
         }
 

@@ -59,7 +59,7 @@ class HeartbeatMonitor:
         if self.events.watchers:
             told = {"device_id": device_id, "event": "heartbeat", "system_metrics": metrics, "status": device.status}
             self.events.tell("heartbeat", told, device_id=device_id)
-        self.turns.ask()
+        self.turns.ask_lazily()
         lease_s = self.scheduler.settings.lease_s
         return {"renewed": attempts_json(renewed), "stop": attempts_json(stop), "lease_s": lease_s}
 

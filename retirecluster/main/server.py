@@ -348,7 +348,7 @@ class ClusterServer(ServerFactory):
         assert peer.device_id is not None
         task, attempt = self.scheduler.current(peer.device_id, message)
         self.scheduler.scheduler.attempts.started(task, attempt, self.moment())
-        self.scheduler.turns.ask()
+        self.scheduler.turns.ask_lazily()
 
     def _refused(self, peer: MainPeer, message: Message) -> None:
         assert peer.device_id is not None

@@ -16,11 +16,16 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from retirecluster.domain.errors import ClusterError
+from retirecluster.domain.lifecycle import State
 from retirecluster.domain.scheduler import Moment, Scheduler, Turn
 from retirecluster.store.database import Database
 from retirecluster.store.writes import WriteSet
 
 log = Logger()
+LAZY_S = 0.1
+GATHER_S = 0.003
+MUCH = 4
+"""Attempts held by devices from which on more is to be expected within GATHER_S."""
 
 
 @define(eq=False)
@@ -40,6 +45,8 @@ class Turns:
     stopped: bool = False
     commits: int = 0
     _asked: IDelayedCall | None = None
+    _lazily: bool = False
+    _urgent: bool = False
     _timer: IDelayedCall | None = None
     _waiters: list[Deferred[None]] = field(factory=list)
 
@@ -57,8 +64,26 @@ class Turns:
 
     def ask(self) -> None:
         """Something was decided: take a turn at the end of this reactor turn, or after the one being written."""
+        if self.writing:
+            self._urgent = True
+        if self.writing or self.stopped:
+            return
+        if self._asked is not None:
+            if not self._lazily:
+                return
+            self._asked.cancel()
+        self._asked, self._lazily = self.clock.callLater(self._gather_s(), self._begin), False
+
+    def _gather_s(self) -> float:
+        """How long to let things gather: not at all when little runs, so that a single task is answered at once;
+        a little when much runs, so that many results share one commit."""
+        counts = self.scheduler.ledger.counts
+        return GATHER_S if counts[State.ASSIGNED] + counts[State.RUNNING] >= MUCH else 0.0
+
+    def ask_lazily(self) -> None:
+        """Something was noted that nobody waits for: it goes with the next turn, or with one of its own soon."""
         if self._asked is None and not self.writing and not self.stopped:
-            self._asked = self.clock.callLater(0, self._begin)
+            self._asked, self._lazily = self.clock.callLater(LAZY_S, self._begin), True
 
     def _begin(self) -> None:
         self._asked = None
@@ -71,6 +96,7 @@ class Turns:
             for waiter in waiters:
                 waiter.callback(None)
             return
+        self._urgent = False
         writes = WriteSet.of(turn, self.scheduler.tasks.running_s(now))
         self.writing = True
         self.database.write(writes).addCallbacks(
@@ -86,8 +112,10 @@ class Turns:
             self.deliver(turn, writes)
         finally:
             self._set_timer()
-            if self._waiters or not self.scheduler.ledger.turn.empty:
+            if self._urgent:
                 self.ask()
+            elif not self.scheduler.ledger.turn.empty:
+                self.ask_lazily()
 
     def _failed(self, failure: Failure, waiters: list[Deferred[None]]) -> None:
         """The disk did not take it. What is in memory is ahead of the disk now: the only honest thing is to stop."""

@@ -302,11 +302,10 @@ class Message:
         return self.kind.name
 
 
-def read_message(document: dict[str, Any], senders: frozenset[str]) -> Message:
-    """Check a decoded line from a peer that may be any of `senders`.
+def kind_of(document: dict[str, Any], senders: frozenset[str]) -> MessageType:
+    """The row of a decoded line from a peer that may be any of `senders`; its data is not looked at yet.
 
-    Raises ClusterError: missing_field, bad_field, unknown_type, wrong_direction. Fields are named from the top,
-    as in `data.hardware_specs.cpu_cores`.
+    Raises ClusterError: missing_field, bad_field, unknown_type, wrong_direction.
     """
     problems = ENVELOPE.problems(document)
     if problems:
@@ -320,8 +319,21 @@ def read_message(document: dict[str, Any], senders: frozenset[str]) -> Message:
     if not kind.senders & senders:
         allowed = " or ".join(sorted(kind.senders))
         raise ClusterError("wrong_direction", f"{name} is for the {allowed} to send", field="message_type")
+    return kind
+
+
+def read_data(kind: MessageType, document: dict[str, Any]) -> Message:
+    """The message, its data checked. Raises ClusterError: missing_field, bad_field.
+
+    Fields are named from the top, as in `data.hardware_specs.cpu_cores`.
+    """
     data = document.get("data") or {}
     problems = kind.data.problems(data, "data")
     if problems:
         raise invalid(problems)
     return Message(kind, data, document.get("sender_id") or "", document.get("message_id"))
+
+
+def read_message(document: dict[str, Any], senders: frozenset[str]) -> Message:
+    """Check a decoded line whole; raises as `kind_of` and `read_data`."""
+    return read_data(kind_of(document, senders), document)

@@ -10,7 +10,7 @@ from attrs import define, field
 
 from retirecluster.domain.errors import ClusterError
 from retirecluster.wire.codec import decode_object
-from retirecluster.wire.messages import CLIENT, MAIN, WORKER, Message, read_message
+from retirecluster.wire.messages import CLIENT, MAIN, WORKER, Message, kind_of, read_data
 
 PEERS_OF_MAIN = frozenset({WORKER, CLIENT})
 PEERS_OF_WORKER = frozenset({MAIN})
@@ -55,10 +55,11 @@ class Session:
 
     def read(self, line: bytes) -> Message:
         """The message in a line. Raises ClusterError for anything that it may not be."""
-        message = read_message(decode_object(line), self.senders)
+        document = decode_object(line)
+        kind = kind_of(document, self.senders)
         if self.registered:
-            if message.name == "register":
+            if kind.name == "register":
                 raise ClusterError("already_registered", f"this connection is {self.device_id} already")
-        elif not message.kind.early:
-            raise ClusterError("not_registered", f"{message.name} needs a registration: send register first")
-        return message
+        elif not kind.early:
+            raise ClusterError("not_registered", f"{kind.name} needs a registration: send register first")
+        return read_data(kind, document)

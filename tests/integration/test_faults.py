@@ -39,8 +39,8 @@ def test_a_killed_worker_loses_nothing(cluster: RealCluster, tmp_path: Path) -> 
     cluster.wait_online("one", "two", "three")
     ids = cluster.submit(*[sleeper(1.0, marks)] * 6)
     eventually(lambda: len(list(marks.iterdir())) >= 3, what="three starts")
-    held = [task["task_id"] for task in cluster.get("tasks?device=one&status=running")["tasks"]]
-    assert held
+    running = eventually(lambda: cluster.get("tasks?device=one&status=running")["tasks"], what="one running on one")
+    held = [task["task_id"] for task in running]
     runner_pids = descendants(cluster.processes["one"].pid)
     killed_at = time.monotonic()
     cluster.kill("one")

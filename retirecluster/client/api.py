@@ -1,0 +1,221 @@
+"""`ClusterApi`: the HTTP API of the main node as async methods.
+
+Documents come back as the API gives them: dicts with times as ISO 8601 UTC, durations in seconds, sizes in
+bytes. What goes wrong is a `ClusterError`, whether the main refused or nobody answered.
+
+    api = ClusterApi("http://127.0.0.1:5000", token=token, reactor=reactor)
+    submitted = await api.submit({"task_type": "echo", "payload": {"message": "hello"}})
+    task = await api.wait(submitted[0]["task_id"])
+    await api.close()
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from typing import Any
+from urllib.parse import quote
+
+from twisted.internet.task import deferLater
+
+from retirecluster.client import batches
+from retirecluster.client.exchange import REQUEST_TIMEOUT_S, Exchange
+from retirecluster.client.streams import EventStream
+from retirecluster.domain.errors import ClusterError
+from retirecluster.domain.lifecycle import FINAL
+
+Document = dict[str, Any]
+Progress = Callable[[int, int], None]
+
+LONG_POLL_S = 30
+"""How long the main holds one `?wait=` request open."""
+PAGE_SIZE = 200
+_TRY_AGAIN = frozenset({"rate_limited", "queue_full", "store_busy", "too_many_connections"})
+_SUBMIT_TRIES = 6
+_FIRST_PAUSE_S = 0.5
+
+
+class ClusterApi:
+    """A client of one main node.
+
+    `server` is the base URL, as `http://127.0.0.1:5000`. `token` may be empty: reads from the main's own
+    machine need none. `reactor` is the Twisted reactor to use; close() what you open.
+    """
+
+    def __init__(
+        self, server: str, token: str = "", *, reactor: Any, request_timeout_s: float = REQUEST_TIMEOUT_S
+    ) -> None:
+        self._exchange = Exchange(server, token, reactor=reactor, request_timeout_s=request_timeout_s)
+        self._reactor = reactor
+        self.server = self._exchange.server
+        self.call = self._exchange.call
+
+    async def close(self) -> None:
+        """Close the idle connections. Streams are closed by whoever opened them."""
+        await self._exchange.close()
+
+    # -- tasks
+
+    async def submit(
+        self,
+        tasks: Mapping[str, Any] | Iterable[Mapping[str, Any]],
+        *,
+        idempotency_key: str | None = None,
+        progress: Progress | None = None,
+    ) -> list[Document]:
+        """Submit one task document or many; gives `{"task_id", "status"}` for each, in order.
+
+        Many are sent in batches that the main accepts; each batch is all or nothing, and `progress(sent, total)`
+        is called after each. A queue that is full for the moment is waited for, a few seconds long.
+        `idempotency_key` is for one task; in many, each document may carry its own.
+        """
+        if isinstance(tasks, Mapping):
+            headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
+            return [await self._submit_patiently(batches.encode(tasks), headers)]
+        documents = list(tasks)
+        submitted: list[Document] = []
+        for batch in batches.batches(documents):
+            submitted.extend(await self._submit_batch(batch, len(submitted), len(documents)))
+            if progress is not None:
+                progress(len(submitted), len(documents))
+        return submitted
+
+    async def _submit_batch(self, batch: batches.Batch, before: int, total: int) -> list[Document]:
+        try:
+            data = await self._submit_patiently(batch.body, {})
+        except ClusterError as error:
+            if not before:
+                raise
+            done = f"{before} of {total} tasks were submitted before this: {error.message}"
+            raise ClusterError(error.code, done, problems=error.problems) from None
+        return list(data["tasks"])
+
+    async def _submit_patiently(self, body: bytes, headers: dict[str, str]) -> Any:
+        pause_s = _FIRST_PAUSE_S
+        for _ in range(_SUBMIT_TRIES - 1):
+            try:
+                return await self.call("POST", "tasks", body=body, headers=headers)
+            except ClusterError as error:
+                # These are refusals before anything was recorded, so sending the same again is safe.
+                if error.code not in _TRY_AGAIN:
+                    raise
+            await deferLater(self._reactor, pause_s)
+            pause_s *= 2
+        return await self.call("POST", "tasks", body=body, headers=headers)
+
+    async def task(self, task_id: str) -> Document:
+        """The task document."""
+        return await self.call("GET", f"tasks/{_quoted(task_id)}")
+
+    async def tasks(self, *, limit: int | None = None, **filters: str | None) -> AsyncIterator[Document]:
+        """Task documents, page after page. Filters: status, type, device, label; those that are None are left out."""
+        params = {name: value for name, value in filters.items() if value is not None}
+        left = limit
+        while left is None or left > 0:
+            params["limit"] = str(PAGE_SIZE if left is None else min(left, PAGE_SIZE))
+            page = await self.call("GET", "tasks", params=params)
+            for document in page["tasks"][:left]:
+                yield document
+            left = None if left is None else left - len(page["tasks"])
+            if not page.get("next_cursor") or not page["tasks"]:
+                return
+            params["cursor"] = page["next_cursor"]
+
+    async def result(self, task_id: str) -> Document:
+        """The result of a task that has ended; ClusterError (`not_finished`) before."""
+        return await self.call("GET", f"tasks/{_quoted(task_id)}/result")
+
+    async def output(self, task_id: str, from_seq: int = 0) -> Document:
+        """What it has printed so far: `{"epoch", "chunks": [{"seq", "stream", "data"}], "next_seq", "finished"}`."""
+        return await self.call("GET", f"tasks/{_quoted(task_id)}/output", params={"from_seq": str(from_seq)})
+
+    async def why(self, task_id: str) -> Document:
+        """Why a task waits: `{"status", "reason", "devices": [{"device_id", "fits", "reasons"}], "hint"}`."""
+        return await self.call("GET", f"tasks/{_quoted(task_id)}/why")
+
+    async def cancel(self, task_id: str) -> Document:
+        """Cancel a task; if it runs, its device is told to stop it."""
+        return await self.task_action(task_id, "cancel")
+
+    async def retry(self, task_id: str) -> Document:
+        """Run a task that ended without success once more; gives the new task."""
+        return await self.task_action(task_id, "retry")
+
+    async def hold(self, task_id: str) -> Document:
+        """Keep a waiting task from being given out."""
+        return await self.task_action(task_id, "hold")
+
+    async def release(self, task_id: str) -> Document:
+        """Let a held task go on."""
+        return await self.task_action(task_id, "release")
+
+    async def task_action(self, task_id: str, action: str) -> Document:
+        """POST tasks/{task_id}/{action}: cancel, retry, hold or release."""
+        return await self.call("POST", f"tasks/{_quoted(task_id)}/{action}", body=b"{}")
+
+    async def wait(self, task_id: str, timeout_s: float | None = None) -> Document:
+        """The task document once it has ended. ClusterError (`timeout`) after `timeout_s` seconds, if given."""
+        until = None if timeout_s is None else self._reactor.seconds() + timeout_s
+        while True:
+            left_s = float(LONG_POLL_S) if until is None else max(0.0, until - self._reactor.seconds())
+            held_s = min(left_s, LONG_POLL_S)
+            document = await self.call(
+                "GET",
+                f"tasks/{_quoted(task_id)}",
+                params={"wait": f"{held_s:.3g}"},
+                timeout_s=self._exchange.request_timeout_s + held_s,
+            )
+            if document["status"] in FINAL:
+                return document
+            if until is not None and self._reactor.seconds() >= until:
+                raise ClusterError("timeout", f"{task_id} has not ended after {timeout_s:g} s: {document['status']}")
+
+    async def task_types(self) -> Any:
+        """The task types that the main knows, with what their payloads take."""
+        return await self.call("GET", "tasks/types")
+
+    async def task_statistics(self) -> Document:
+        """Counts and times over all tasks."""
+        return await self.call("GET", "tasks/statistics")
+
+    # -- devices and the cluster
+
+    async def devices(self) -> list[Document]:
+        """All devices that the main knows."""
+        data = await self.call("GET", "devices")
+        return list(data["devices"])
+
+    async def device(self, device_id: str) -> Document:
+        """One device with its metrics."""
+        return await self.call("GET", f"devices/{_quoted(device_id)}")
+
+    async def device_action(self, device_id: str, action: str, body: Mapping[str, Any] | None = None) -> Document:
+        """POST devices/{device_id}/{action}: ping, drain, undrain, cordon, uncordon, role (body: role)."""
+        return await self.call("POST", f"devices/{_quoted(device_id)}/{action}", body=batches.encode(body or {}))
+
+    async def remove_device(self, device_id: str) -> Document:
+        """Forget a device."""
+        return await self.call("DELETE", f"devices/{_quoted(device_id)}")
+
+    async def cluster_status(self) -> Document:
+        """State, version, uptime, counts of devices and tasks, slots, throughput."""
+        return await self.call("GET", "cluster/status")
+
+    async def health(self) -> Document:
+        """Whether the main is well."""
+        return await self.call("GET", "cluster/health")
+
+    async def cluster_config(self) -> Document:
+        """The configuration that the main runs with."""
+        return await self.call("GET", "cluster/config")
+
+    # -- streams
+
+    def stream(self, path: str, last_event_id: str = "", params: Mapping[str, str] | None = None) -> EventStream:
+        """Server-sent events of `path`, as `stream/tasks`; reconnects by itself and resumes. close() it after use."""
+        return EventStream(self._exchange, path.lstrip("/"), params or {}, last_event_id)
+
+
+def _quoted(name: str) -> str:
+    if not name:
+        raise ClusterError("not_found", "a name is needed, and it is empty")
+    return quote(name, safe="")

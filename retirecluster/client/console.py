@@ -1,0 +1,106 @@
+"""What may be written where: colours, boxes and cursor movement only on a terminal, and not with NO_COLOR."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from typing import TextIO
+
+from attrs import define
+
+_STYLES = {
+    "bold": "1",
+    "dim": "2",
+    "red": "31",
+    "green": "32",
+    "yellow": "33",
+    "blue": "34",
+    "cyan": "36",
+}
+_STATUS_STYLES = {
+    "completed": "green",
+    "online": "green",
+    "ok": "green",
+    "healthy": "green",
+    "running": "cyan",
+    "assigned": "cyan",
+    "retrying": "yellow",
+    "held": "yellow",
+    "cancelling": "yellow",
+    "draining": "yellow",
+    "paused": "yellow",
+    "cordoned": "yellow",
+    "disconnected": "yellow",
+    "suspect": "yellow",
+    "failed": "red",
+    "lost": "red",
+    "expired": "red",
+    "offline": "red",
+    "cancelled": "dim",
+    "queued": "",
+    "blocked": "",
+}
+
+
+@define
+class Console:
+    """Standard output and error of a command.
+
+    `width` is in cells, None where nothing has to fit (a pipe, a file). `live` says that lines may be redrawn
+    in place; `colour` that they may be coloured.
+    """
+
+    out: TextIO
+    err: TextIO
+    width: int | None = None
+    colour: bool = False
+    live: bool = False
+
+    @classmethod
+    def for_process(cls, environ: Mapping[str, str]) -> Console:
+        """The console of this process."""
+        out = sys.stdout
+        terminal = out.isatty()
+        dumb = environ.get("TERM") == "dumb"
+        colour = terminal and not dumb and not environ.get("NO_COLOR")
+        return cls(out, sys.stderr, _width() if terminal else None, colour, terminal and not dumb)
+
+    def line(self, text: str = "") -> None:
+        """One line on standard output: what was asked for."""
+        self.out.write(text + "\n")
+
+    def lines(self, lines: list[str]) -> None:
+        for line in lines:
+            self.line(line)
+        self.out.flush()
+
+    def note(self, text: str) -> None:
+        """One line on standard error: what a person may want to know and no program reads."""
+        self.err.write(text + "\n")
+        self.err.flush()
+
+    def style(self, text: str, style: str) -> str:
+        """The text in a style (`bold`, `dim`, a colour), or as it is where there are no colours."""
+        if not self.colour or not style:
+            return text
+        return f"\x1b[{_STYLES[style]}m{text}\x1b[0m"
+
+    def status(self, text: str) -> str:
+        """A status word, perhaps padded, in the colour of what it says."""
+        return self.style(text, _STATUS_STYLES.get(text.strip(), ""))
+
+    def remeasure(self) -> None:
+        """Take note of a terminal that was resized."""
+        if self.width is not None and self.out is sys.stdout:
+            self.width = _width()
+
+
+def _width() -> int:
+    return shutil.get_terminal_size().columns
+
+
+def quiet_broken_pipe() -> None:
+    """Point standard output at nothing, so that the interpreter's last flush does not complain of a closed pipe."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

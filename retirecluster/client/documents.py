@@ -1,0 +1,146 @@
+"""One task, device or status as `name  value` pairs for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from retirecluster.client.columns import Document, duration, field, percent, size, time_taken_s, words
+
+Pairs = list[tuple[str, str]]
+
+
+def _some(pairs: list[tuple[str, Any]]) -> Pairs:
+    return [(name, str(value)) for name, value in pairs if value not in (None, "", [], {})]
+
+
+def task_pairs(task: Document) -> Pairs:
+    """What `tasks show` says of a task."""
+    taken_s = time_taken_s(task)
+    pairs = _some(
+        [
+            ("task", task.get("task_id")),
+            ("name", task.get("name")),
+            ("type", task.get("task_type")),
+            ("status", task.get("status")),
+            ("reason", task.get("reason")),
+            ("priority", task.get("priority")),
+            ("device", task.get("device_id")),
+            ("labels", _labels(task.get("labels"))),
+            ("progress", _progress(task.get("progress"))),
+            ("created", task.get("created_at")),
+            ("started", task.get("started_at")),
+            ("finished", task.get("finished_at")),
+            ("time", None if taken_s is None else duration(taken_s)),
+        ]
+    )
+    for attempt in task.get("attempts") or ():
+        pairs.append((f"attempt {attempt.get('epoch')}", _attempt(attempt)))
+    return pairs + result_pairs(task.get("result"))
+
+
+def result_pairs(result: Any) -> Pairs:
+    """What is known of a result, without the output itself."""
+    if not isinstance(result, Mapping):
+        return []
+    error = result.get("error")
+    peak = field("metrics", "memory_peak")(result)
+    cpu_s = field("metrics", "cpu_time")(result)
+    return _some(
+        [
+            ("exit code", result.get("exit_code")),
+            ("execution time", None if result.get("execution_time") is None else duration(result["execution_time"])),
+            ("processor time", None if cpu_s is None else duration(cpu_s)),
+            ("memory peak", None if peak is None else size(peak)),
+            ("error", error.get("message") if isinstance(error, Mapping) else error),
+            ("output", result.get("output")),
+        ]
+    )
+
+
+def _attempt(attempt: Document) -> str:
+    parts = [f"on {attempt.get('device_id')}", attempt.get("outcome") or "current", attempt.get("reason") or ""]
+    return ", ".join(part for part in parts if part)
+
+
+def _labels(labels: Any) -> str:
+    return " ".join(f"{name}={value}" for name, value in labels.items()) if isinstance(labels, Mapping) else ""
+
+
+def _progress(progress: Any) -> str:
+    if not isinstance(progress, Mapping):
+        return ""
+    done = progress.get("percent")
+    parts = ["" if done is None else percent(done), progress.get("message") or ""]
+    return " ".join(part for part in parts if part)
+
+
+def device_pairs(device: Document) -> Pairs:
+    """What `devices show` says of a device."""
+    metrics = device.get("metrics") or {}
+    pairs = _some(
+        [
+            ("device", device.get("device_id")),
+            ("status", device.get("status")),
+            ("reason", device.get("reason")),
+            ("role", device.get("role")),
+            ("hostname", device.get("hostname")),
+            ("platform", device.get("platform")),
+            ("architecture", device.get("architecture")),
+            ("tags", words(device.get("tags") or [])),
+            ("slots", device.get("slots")),
+            ("running", device.get("running")),
+            ("assigned", device.get("assigned")),
+            ("cpu", None if device.get("cpu_usage") is None else percent(device["cpu_usage"])),
+            ("memory", None if device.get("memory_usage") is None else percent(device["memory_usage"])),
+            ("uptime", None if device.get("uptime_s") is None else duration(device["uptime_s"])),
+            ("last seen", None if device.get("last_seen_s") is None else f"{duration(device['last_seen_s'])} ago"),
+        ]
+    )
+    shown = {"cpu_usage", "memory_usage", "uptime"}
+    more = [(name.replace("_", " "), _plain(value)) for name, value in metrics.items() if name not in shown]
+    return pairs + _some(more)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {each}" for name, each in value.items() if each is not None)
+    return words(value) if isinstance(value, list) else "" if value is None else str(value)
+
+
+def status_pairs(status: Document) -> Pairs:
+    """What `cluster status` says."""
+    uptime_s, age_s = status.get("uptime_s"), status.get("queue_age_s")
+    rate = status.get("throughput_per_s")
+    slots = status.get("slots") or {}
+    return _some(
+        [
+            ("state", status.get("state")),
+            ("version", status.get("version")),
+            ("cluster", status.get("cluster_id")),
+            ("uptime", None if uptime_s is None else duration(uptime_s)),
+            ("devices", _counts(status.get("devices"))),
+            ("tasks", _counts(status.get("tasks"))),
+            ("slots", f"{slots.get('busy', 0)} of {slots['total']} busy" if "total" in slots else None),
+            ("throughput", None if rate is None else f"{rate:.3g} tasks/s"),
+            ("oldest waiting", None if not age_s else duration(age_s)),
+        ]
+    )
+
+
+def _counts(counts: Any) -> str:
+    if not isinstance(counts, Mapping):
+        return ""
+    some = [f"{number} {name}" for name, number in counts.items() if number]
+    return ", ".join(some) or "none"
+
+
+def flat_pairs(document: Mapping[str, Any], prefix: str = "") -> Pairs:
+    """Every value of a nested document under its dotted name."""
+    pairs: Pairs = []
+    for name, value in document.items():
+        if isinstance(value, Mapping) and value:
+            pairs.extend(flat_pairs(value, f"{prefix}{name}."))
+        else:
+            pairs.append((f"{prefix}{name}", words(value) if isinstance(value, list) else str(value)))
+    return pairs

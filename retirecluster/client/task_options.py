@@ -1,0 +1,134 @@
+"""The options of `submit`, one for each field of the task document; their help comes from the field tables."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace, _ArgumentGroup
+from collections.abc import Callable
+from typing import Any
+
+from attrs import frozen
+
+from retirecluster.domain.errors import ClusterError
+from retirecluster.domain.fields import Field, Text
+from retirecluster.domain.requirements import REQUIREMENT_FIELDS
+from retirecluster.domain.tasks import TASK_FIELDS
+from retirecluster.domain.units import parse_duration_s
+
+
+def _as_text(text: str) -> str:
+    return text
+
+
+def _duration(text: str) -> float:
+    return parse_duration_s(text)
+
+
+@frozen
+class Option:
+    """One option: which field it sets, and how its text is read. `kind`: one, flag, list or pairs."""
+
+    flag: str
+    field: str
+    read: Callable[[str], Any] = _as_text
+    metavar: str = ""
+    kind: str = "one"
+
+    @property
+    def dest(self) -> str:
+        return "task_" + self.field
+
+
+TASK_OPTIONS = (
+    Option("--name", "name", metavar="TEXT"),
+    Option("--priority", "priority"),
+    Option("--timeout", "timeout", _duration, "TIME"),
+    Option("--retries", "max_retries", int, "N"),
+    Option("--label", "labels", metavar="NAME=VALUE", kind="pairs"),
+    Option("--delivery", "delivery"),
+    Option("--on-disconnect", "on_disconnect"),
+    Option("--deadline", "deadline_s", _duration, "TIME"),
+    Option("--key", "idempotency_key", metavar="TEXT"),
+)
+REQUIREMENT_OPTIONS = (
+    Option("--min-cpu-cores", "min_cpu_cores", float, "N"),
+    Option("--min-memory-gb", "min_memory_gb", float, "N"),
+    Option("--min-storage-gb", "min_storage_gb", float, "N"),
+    Option("--platform", "platform", metavar="NAME"),
+    Option("--architecture", "architecture", metavar="NAME"),
+    Option("--role", "role", metavar="NAME"),
+    Option("--tag", "tags", metavar="TAG", kind="list"),
+    Option("--gpu", "gpu", kind="flag"),
+    Option("--internet", "internet", kind="flag"),
+    Option("--device", "device", metavar="ID"),
+    Option("--isolation", "isolation", int, "LEVEL"),
+)
+
+
+def add_task_options(parser: ArgumentParser) -> None:
+    """Give a parser all options of a task."""
+    about = parser.add_argument_group("about the task")
+    for option in TASK_OPTIONS:
+        _add(about, option, TASK_FIELDS.by_name[option.field])
+    demands = parser.add_argument_group("what the device must have")
+    for option in REQUIREMENT_OPTIONS:
+        _add(demands, option, REQUIREMENT_FIELDS.by_name[option.field])
+
+
+def _add(group: _ArgumentGroup, option: Option, field: Field) -> None:
+    doc = (field.doc or field.type.describe().replace("`", "")).replace("%", "%%")
+    if option.read is _duration:
+        doc = (
+            doc.replace("seconds that", "time that").replace("seconds from now", "time from now") + " (90, 2m30s, 1.5h)"
+        )
+    if option.kind == "flag":
+        group.add_argument(option.flag, dest=option.dest, action="store_true", default=None, help=doc)
+        return
+    choices = field.type.choices if isinstance(field.type, Text) and field.type.choices else None
+    group.add_argument(
+        option.flag,
+        dest=option.dest,
+        action="append" if option.kind in ("list", "pairs") else "store",
+        metavar=None if choices else option.metavar,
+        choices=choices,
+        help=f"{doc} (may be repeated)" if option.kind in ("list", "pairs") else doc,
+    )
+
+
+def fields_from_options(args: Namespace) -> dict[str, Any]:
+    """The part of a task document that the options give; fields that were not given are left out."""
+    document = _given(TASK_OPTIONS, args)
+    requirements = _given(REQUIREMENT_OPTIONS, args)
+    return document | ({"requirements": requirements} if requirements else {})
+
+
+def _given(options: tuple[Option, ...], args: Namespace) -> dict[str, Any]:
+    values = ((option, getattr(args, option.dest)) for option in options)
+    return {option.field: _read(option, value) for option, value in values if value is not None}
+
+
+def _read(option: Option, value: Any) -> Any:
+    if option.kind == "pairs":
+        return dict(_pair(option, each) for each in value)
+    if option.kind in ("list", "flag"):
+        return value
+    try:
+        return option.read(value)
+    except ValueError as error:
+        reason = str(error) if option.read is _duration else f"{value!r} is not a number"
+        raise ClusterError("bad_field", f"{option.flag}: {reason}") from None
+
+
+def _pair(option: Option, text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise ClusterError("bad_field", f"{option.flag}: {text!r} is not NAME=VALUE, as team=kitchen")
+    return name, value
+
+
+def merged(document: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+    """A task from a file with the options for what it does not say itself."""
+    result = options | document
+    for name in ("requirements", "labels"):
+        if options.get(name) and isinstance(document.get(name), dict):
+            result[name] = options[name] | document[name]
+    return result

@@ -15,6 +15,7 @@ from pathlib import Path
 from random import Random
 
 from measure import report, rss_kib
+
 from retirecluster.domain.devices import profile_from_register
 from retirecluster.domain.scheduler import Moment, Scheduler, Settings
 from retirecluster.domain.tasks import spec_from_document

@@ -34,7 +34,9 @@ def _default(each: Field) -> str:
 
 
 def _fields(record: Record) -> str:
-    rows = [[f"`{each.name}`", each.type.describe(), "yes" if each.required else "", each.doc] for each in record.fields]
+    rows = [
+        [f"`{each.name}`", each.type.describe(), "yes" if each.required else "", each.doc] for each in record.fields
+    ]
     return table(["field", "what it may be", "required", "meaning"], rows) if rows else "No fields.\n"
 
 
@@ -87,7 +89,8 @@ def task_types() -> str:
 def transitions() -> str:
     """The lifecycle table."""
     rows = [
-        [f"`{row.event}`", ", ".join(sorted(row.sources)), ", ".join(sorted(row.targets)), row.doc] for row in TRANSITIONS
+        [f"`{row.event}`", ", ".join(sorted(row.sources)), ", ".join(sorted(row.targets)), row.doc]
+        for row in TRANSITIONS
     ]
     return table(["event", "from", "to", "meaning"], rows)
 

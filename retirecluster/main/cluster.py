@@ -136,9 +136,10 @@ class Cluster:
     async def output(self, task_id: str, from_seq: int) -> dict[str, Any]:
         """What a task printed: pieces while it runs, the kept end of it afterwards."""
         live = self.outputs.read(task_id, from_seq)
-        if live is not None and self.scheduler.task(task_id) is not None:
+        if live is not None:
             epoch, chunks, next_seq = live
-            return {"task_id": task_id, "epoch": epoch, "chunks": chunks, "next_seq": next_seq, "finished": False}
+            finished = self.scheduler.task(task_id) is None
+            return {"task_id": task_id, "epoch": epoch, "chunks": chunks, "next_seq": next_seq, "finished": finished}
         found = await self.database.read(reads.result_txn, task_id)
         if found is None:
             raise ClusterError("not_found", f"there is no task {task_id}")

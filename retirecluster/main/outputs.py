@@ -10,6 +10,8 @@ from attrs import define, field
 CAP_CHARS = 1_000_000
 """Kept for each running attempt; older pieces are dropped."""
 TOTAL_CAP_CHARS = 64_000_000
+ENDED_KEPT = 64
+"""Tasks that have ended whose pieces are still kept."""
 
 
 @define(eq=False)
@@ -26,6 +28,7 @@ class OutputBoard:
 
     by_task: dict[str, LiveOutput] = field(factory=dict)
     total_chars: int = 0
+    _ended: deque[str] = field(factory=deque)
 
     def add(self, task_id: str, epoch: int, seq: int, stream: str, data: str) -> bool:
         """Keep a piece; False if it came before."""
@@ -49,6 +52,13 @@ class OutputBoard:
         if live is None:
             return None
         return live.epoch, [chunk for chunk in live.chunks if chunk["seq"] >= from_seq], live.next_seq
+
+    def ended(self, task_id: str) -> None:
+        """The task has ended; those who watch may still fetch the last pieces for a while."""
+        if task_id in self.by_task:
+            self._ended.append(task_id)
+            if len(self._ended) > ENDED_KEPT:
+                self.forget(self._ended.popleft())
 
     def forget(self, task_id: str) -> None:
         live = self.by_task.pop(task_id, None)

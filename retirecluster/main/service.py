@@ -112,7 +112,7 @@ class Rooms:
             events.publish_rows(writes.events)
             server.deliver(turn.effects)
             for task in turn.ended:
-                outputs.forget(task.task_id)
+                outputs.ended(task.task_id)
 
         turns = Turns(scheduler, database, reactor, moment, deliver, fatal)
         registry = DeviceRegistry(scheduler, turns, moment)

@@ -102,8 +102,27 @@ def task_txn(cursor: Any, task_id: str) -> dict[str, Any] | None:
         "retry_of": row[20],
         "attempts": attempts,
         "device_id": _device_of(row[5], attempts[-1]["device_id"] if attempts else None),
+        "result": _summary(cursor, row[0]),
     }
     return document
+
+
+def _summary(cursor: Any, task_seq: int) -> dict[str, Any] | None:
+    """The last result in short; None without one."""
+    row = cursor.execute("SELECT epoch, document FROM results WHERE task_seq = ?", (task_seq,)).fetchone()
+    if row is None:
+        return None
+    document = json.loads(row[1])
+    result = document.get("result") or {}
+    output = result.get("output")
+    return {
+        "epoch": row[0],
+        "status": document["status"],
+        "exit_code": result.get("exit_code"),
+        "execution_time": document.get("execution_time"),
+        "output_chars": len(output) if isinstance(output, str) else None,
+        "truncated": result.get("truncated") or False,
+    }
 
 
 def _attempts(cursor: Any, task_seq: int) -> list[dict[str, Any]]:

@@ -107,7 +107,7 @@ async def test_results_that_do_not_count(node: Any, seed_messages: list[dict[str
     holder, other = await connect(node.worker_port), await connect(node.worker_port)
     holder.say(**register)
     await holder.expect("register_ack")
-    [submitted] = await node.rooms.cluster.submit([spec_from_document(task_document(seed_messages))])
+    [_submitted] = await node.rooms.cluster.submit([spec_from_document(task_document(seed_messages))])
     task_id = (await holder.expect("task_assign"))["data"]["task"]["task_id"]
     register["sender_id"] = "device-002"
     other.say(**register)

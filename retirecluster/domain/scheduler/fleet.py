@@ -26,6 +26,7 @@ class Fleet:
         device.reserved_cores += task.queue.demand.min_cpu_cores
         device.reserved_bytes += task.queue.demand.min_memory_bytes
         task.attempt = attempt
+        task.device_id = device.device_id
         self.queues.device_changed(device)
 
     def free(self, device_id: str, task: Task) -> None:

@@ -80,7 +80,6 @@ class Ledger:
         return turn
 
     def _log_task(self, kind: str, task: Task, now: Moment, data: dict[str, Any]) -> None:
-        attempt = task.attempt
         data |= {
             "status": task.state.value,
             "epoch": task.epoch,
@@ -88,7 +87,7 @@ class Ledger:
             "crashes": task.crashes,
             "reason": task.reason,
         }
-        self._log(now, "task", kind, task.task_id, attempt.device_id if attempt else None, data)
+        self._log(now, "task", kind, task.task_id, task.device_id, data)
 
     def _log(
         self,

@@ -68,6 +68,8 @@ class Task:
     charged: int = 0
     crashes: int = 0
     attempt: Attempt | None = None
+    device_id: str | None = None
+    """Where the last attempt is or was."""
     started_at: float | None = None
     finished_at: float | None = None
     deadline_at: float | None = None

@@ -1,0 +1,218 @@
+"""Walks the table of routes: what each address answers to each method, with and without the token."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import pytest_twisted
+
+from retirecluster.domain.errors import ERRORS
+from retirecluster.web.openapi import document
+from retirecluster.web.routes import ROUTES
+from retirecluster.web.routing import ADMIN, READ, Route, changes_something, variables
+from tests.web.http import Http, Response
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+SECURITY_HEADERS = {
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; font-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+}
+NAMES = {"task_id": "task-nosuchtask00", "device_id": "nobody", "name": "index.html"}
+
+
+def address(path: str) -> str:
+    return path.format(**NAMES)
+
+
+def check_every_answer(answer: Response) -> None:
+    """What holds for every answer there is."""
+    assert answer.headers.items() >= SECURITY_HEADERS.items()
+    assert answer.headers["x-request-id"]
+    assert "server" not in answer.headers
+    assert not [name for name in answer.headers if name.startswith("access-control-")]
+
+
+def check_problem(answer: Response, path: str) -> None:
+    """The shape of RFC 9457, and our members."""
+    problem = answer.json
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert set(problem) - {"errors"} == {"type", "title", "status", "detail", "instance", "error_code", "request_id"}
+    assert problem["status"] == answer.status
+    assert problem["instance"] == path
+    assert problem["request_id"] == answer.headers["x-request-id"]
+    assert problem["error_code"] in ERRORS
+    for each in problem.get("errors", ()):
+        assert set(each) == {"field", "message"}
+
+
+def at(path: str) -> list[Route]:
+    """The routes that an address of `path` may lead to: /devices/summary is /devices/{device_id} too."""
+    return [route for route in ROUTES if re.fullmatch(re.sub(r"{\w+}", "[^/]+", route.path), address(path))]
+
+
+def methods_of(path: str) -> set[str]:
+    found = {route.method for route in at(path)}
+    return found | ({"HEAD"} if "GET" in found else set())
+
+
+@pytest_twisted.ensureDeferred
+async def test_every_address_by_every_method_without_a_token(http: Http) -> None:
+    admin = {(route.method, path.path) for path in ROUTES for route in at(path.path) if route.role == ADMIN}
+    for path in sorted({route.path for route in ROUTES}):
+        for method in METHODS:
+            if path.startswith("/stream/") and method == "GET":
+                continue  # they do not end
+            answer = await http.call(method, address(path), token=False)
+            check_every_answer(answer)
+            if method not in methods_of(path):
+                assert answer.status == 405, (method, path, answer)
+                assert set(answer.headers["allow"].split(", ")) == methods_of(path)
+            elif (method, path) in admin:
+                assert (answer.status, answer.code) == (401, "unauthorized"), (method, path)
+                assert answer.headers["www-authenticate"].startswith("Bearer")
+                assert "admin.token" in answer.json["detail"]
+            else:
+                wanted = (404,) if "_id}" in path and method == "GET" else (200, 404)
+                assert answer.status in wanted, (method, path, answer)
+            if answer.status >= 400 and method != "HEAD":
+                check_problem(answer, address(path))
+
+
+@pytest_twisted.ensureDeferred
+async def test_every_change_with_a_wrong_token_or_a_wrong_body(http: Http) -> None:
+    for route in ROUTES:
+        if route.role != ADMIN:
+            continue
+        path = address(route.path)
+        answer = await http.call(route.method, path, token=False, Authorization="Bearer wrong")
+        assert (answer.status, answer.code) == (401, "unauthorized")
+        answer = await http.call(route.method, path, token=False, X_API_Key="wrong")
+        assert answer.status == 401
+        answer = await http.call(route.method, path, body=b"{}", Content_Type="text/plain")
+        assert (answer.status, answer.code) == (415, "unsupported_media_type")
+        if route.body is not None or route.takes:
+            for body, code in ((b"{", "not_json"), (b"5", "not_an_object"), (b'{"a":NaN}', "bad_number")):
+                answer = await http.call(route.method, path, body=body, Content_Type="application/json")
+                assert (answer.status, answer.code) == (400, code), (path, answer.body)
+                check_problem(answer, path)
+            answer = await http.call(route.method, path, {"nonsense": 1})
+            assert answer.status == 422 and answer.json["errors"], path
+
+
+@pytest_twisted.ensureDeferred
+async def test_addresses_that_are_not_there(http: Http) -> None:
+    for path in (
+        "/api",
+        "/api/v1",
+        "/api/v1/nothing",
+        "/text",
+        "/static/",
+        "/static/../openapi.py",
+        "/api/v1//devices",
+    ):
+        for method in ("GET", "POST"):
+            answer = await http.call(method, path)
+            assert (answer.status, answer.code) == (404, "not_found"), path
+            check_every_answer(answer)
+    answer = await http.get("/api/v1/devices/%ff%fe")
+    assert (answer.status, answer.code) == (400, "bad_text")
+    answer = await http.get("/static/..%2f__init__.py")
+    assert answer.status == 404
+    answer = await http.get("/static/__init__.py")
+    assert answer.status == 404
+    answer = await http.call("OPTIONS", "*")
+    assert answer.status == 404
+
+
+@pytest_twisted.ensureDeferred
+async def test_request_ids_are_kept_if_they_are_sound(http: Http) -> None:
+    assert (await http.get("/ready", X_Request_Id="abc.DEF-1_2")).headers["x-request-id"] == "abc.DEF-1_2"
+    for bad in ("x" * 65, "a b", "a/b"):
+        assert (await http.get("/ready", X_Request_Id=bad)).headers["x-request-id"] != bad
+
+
+@pytest_twisted.ensureDeferred
+async def test_queries_are_checked(http: Http) -> None:
+    for query, field in (
+        ("limit=0", "limit"),
+        ("limit=1001", "limit"),
+        ("limit=x", "limit"),
+        ("limit=1&limit=2", "limit"),
+        ("limt=5", "limt"),
+        ("status=runing", "status"),
+        ("cursor=!!", "cursor"),
+        ("label=nothing", "label"),
+        ("device=%20", "device"),
+    ):
+        answer = await http.get(f"/api/v1/tasks?{query}")
+        assert (answer.status, answer.code) == (422, "bad_field"), query
+        assert answer.json["errors"][0]["field"] == field
+    answer = await http.get("/api/v1/tasks?limt=5")
+    assert "did you mean limit?" in answer.json["detail"]
+    assert (await http.get("/api/v1/tasks/task-000000000000?wait=61")).status == 422
+
+
+def test_the_role_follows_from_the_method() -> None:
+    for route in ROUTES:
+        assert route.role == (ADMIN if changes_something(route) else READ), route.path
+        assert route.summary
+    assert len({route.operation_id for route in ROUTES}) == len(ROUTES)
+
+
+def _references(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        own = [value["$ref"]] if "$ref" in value else []
+        return own + [found for each in value.values() for found in _references(each)]
+    if isinstance(value, list):
+        return [found for each in value for found in _references(each)]
+    return []
+
+
+def test_openapi_has_every_route_and_every_reference_leads_somewhere() -> None:
+    described = document(ROUTES)
+    assert described["openapi"].startswith("3.1")
+    for route in ROUTES:
+        operation = described["paths"][route.path][route.method.lower()]
+        in_path = [each["name"] for each in operation["parameters"] if each["in"] == "path"] if variables(route) else []
+        assert in_path == variables(route)
+        assert set(operation["responses"]) >= {str(route.status), "default"}
+        assert ("requestBody" in operation) == (route.body is not None or bool(route.takes))
+    assert sum(len(each) for each in described["paths"].values()) == len(ROUTES)
+    references = _references(described)
+    assert references
+    for reference in references:
+        place: Any = described
+        for name in reference.removeprefix("#/").split("/"):
+            place = place[name]
+
+
+@pytest_twisted.ensureDeferred
+async def test_openapi_is_served(http: Http) -> None:
+    assert (await http.get("/api/v1/openapi.json")).json["paths"].keys() == {route.path for route in ROUTES}
+
+
+@pytest.mark.parametrize("error", ["boom", "database is locked"])
+@pytest_twisted.ensureDeferred
+async def test_mistakes_of_ours_are_logged_and_not_told(
+    node: Any, http: Http, logged_failures: Any, monkeypatch: pytest.MonkeyPatch, error: str
+) -> None:
+    import sqlite3
+
+    def fail(*_: Any) -> Any:
+        raise sqlite3.OperationalError(error) if "locked" in error else RuntimeError(error)
+
+    monkeypatch.setattr("retirecluster.main.views.cluster_status", fail)
+    answer = await http.get("/api/v1/cluster/status")
+    logged = logged_failures.flush()
+    check_every_answer(answer)
+    if "locked" in error:
+        assert (answer.status, answer.code, answer.headers["retry-after"]) == (503, "store_busy", "5")
+        assert not logged
+    else:
+        assert (answer.status, answer.code) == (500, "internal")
+        assert "boom" not in answer.text
+        assert [event["request_id"] for event in logged] == [answer.headers["x-request-id"]]

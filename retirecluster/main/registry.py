@@ -112,7 +112,10 @@ class DeviceRegistry:
         self, device_id: str, *, draining: bool | None = None, cordoned: bool | None = None
     ) -> None:
         """Change whether a device is given new tasks. Raises ClusterError not_found."""
-        self.scheduler.fleet.set_flags(self.get(device_id), self.moment(), draining=draining, cordoned=cordoned)
+        device, now = self.get(device_id), self.moment()
+        self.scheduler.fleet.set_flags(device, now, draining=draining, cordoned=cordoned)
+        if cordoned is False:
+            self.scheduler.probes.forgive(device, now)
         self.turns.ask()
 
     def get(self, device_id: str) -> Device:

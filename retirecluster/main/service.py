@@ -159,12 +159,12 @@ class MainNode(MultiService):
     @property
     def worker_port(self) -> int:
         """The port for workers; known once started."""
-        return self.ports[0].getHost().port  # type: ignore[attr-defined, no-any-return]
+        return self.ports[0].getHost().port  # type: ignore[attr-defined]
 
     @property
     def web_port(self) -> int:
         """The port of the web; known once started."""
-        return self.ports[1].getHost().port  # type: ignore[attr-defined, no-any-return]
+        return self.ports[1].getHost().port  # type: ignore[attr-defined]
 
     def startService(self) -> None:
         super().startService()
@@ -231,7 +231,7 @@ def makeService(options: Options) -> MainNode:
     from twisted.internet import reactor
 
     # Timers run on the monotonic clock: a wall clock that jumps neither freezes nor fires them.
-    reactor.seconds = time.monotonic  # type: ignore[attr-defined]
+    reactor.seconds = time.monotonic  # type: ignore[method-assign]
     try:
         settings = options.settings()
         check_exposure(settings)

@@ -24,7 +24,7 @@ ATTEMPT_COLUMNS = (
     "task_seq, epoch, device_id, session_no, granted_at, started_at, finished_at, outcome, charged, reason"
 )
 DEVICE_COLUMNS = (
-    "device_id, session_no, presence, role_override, draining, cordoned, reason, first_seen_at, last_seen_at, "
+    "device_id, session_no, presence, role_override, draining, cordoned, deaths, reason, first_seen_at, last_seen_at, "
     "completed, failed, register"
 )
 RESTORE_COLUMNS = (
@@ -103,6 +103,7 @@ def device_row(device: Device) -> Row:
         device.role_override,
         int(device.draining),
         int(device.cordoned),
+        encode(device.deaths),
         device.reason,
         device.first_seen_at,
         device.last_seen_at,
@@ -113,7 +114,7 @@ def device_row(device: Device) -> Row:
 
 
 def device_from_row(row: Row) -> Device:
-    register = json.loads(row[11])
+    register = json.loads(row[12])
     profile = profile_from_register(row[0], register)
     return Device(
         device_id=row[0],
@@ -123,11 +124,12 @@ def device_from_row(row: Row) -> Device:
         role_override=row[3],
         draining=bool(row[4]),
         cordoned=bool(row[5]),
-        reason=row[6],
-        first_seen_at=row[7],
-        last_seen_at=row[8],
-        completed=row[9],
-        failed=row[10],
+        deaths=json.loads(row[6]),
+        reason=row[7],
+        first_seen_at=row[8],
+        last_seen_at=row[9],
+        completed=row[10],
+        failed=row[11],
         register=register,
     )
 

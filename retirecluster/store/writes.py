@@ -16,7 +16,7 @@ _UPDATE_TASK = (
     "not_before_at = ?, reason = ? WHERE seq = ?"
 )
 _PUT_ATTEMPT = f"INSERT OR REPLACE INTO attempts ({rows.ATTEMPT_COLUMNS}) VALUES ({', '.join('?' * 10)})"
-_PUT_DEVICE = f"INSERT OR REPLACE INTO devices ({rows.DEVICE_COLUMNS}) VALUES ({', '.join('?' * 12)})"
+_PUT_DEVICE = f"INSERT OR REPLACE INTO devices ({rows.DEVICE_COLUMNS}) VALUES ({', '.join('?' * 13)})"
 _PUT_RESULT = "INSERT OR REPLACE INTO results (task_seq, epoch, document) VALUES (?, ?, ?)"
 _INSERT_EVENT = (
     "INSERT INTO events (event_no, at, subject, kind, task_id, device_id, data) VALUES (?, ?, ?, ?, ?, ?, ?)"

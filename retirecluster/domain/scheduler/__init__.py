@@ -11,7 +11,9 @@ ledger       the one writer of task states: steps by the table, counts, event lo
 placement    queues by requirement class; which task goes to which device next
 tasks        events about tasks: submit, cancel, hold, deadlines, retries
 attempts     events from devices about attempts: started, refused, result, leases
-fleet        events about devices: register, heartbeat, disconnect, drain
+fleet        the devices' own books
+probes       suspect devices, and the task that clears them
+timers       times at which something has to be looked at again
 core         `Scheduler`: the whole, wired together
 ===========  ======================================================================
 """

@@ -16,6 +16,7 @@ from retirecluster.domain.scheduler.fleet import Fleet
 from retirecluster.domain.scheduler.ledger import Ledger
 from retirecluster.domain.scheduler.picture import Attempt, Device, Moment, Task
 from retirecluster.domain.scheduler.placement import Queues
+from retirecluster.domain.scheduler.probes import Probes
 from retirecluster.domain.scheduler.tasks import TaskEvents
 from retirecluster.domain.scheduler.timers import Timers
 from retirecluster.domain.scheduler.turn import Stop, Turn
@@ -59,6 +60,7 @@ class Scheduler:
     timers: Timers
     tasks: TaskEvents
     attempts: AttemptEvents
+    probes: Probes
 
     @classmethod
     def create(cls, settings: Settings, random: Random, began: Moment) -> Scheduler:
@@ -68,12 +70,15 @@ class Scheduler:
         fleet = Fleet(devices, queues, ledger)
         tasks = TaskEvents(ledger, queues, fleet, timers, random, began_mono_s=began.mono_s)
         attempts = AttemptEvents(ledger, queues, fleet, timers, random)
-        return cls(settings, ledger, devices, queues, fleet, timers, tasks, attempts)
+        probes = Probes(tasks, attempts, fleet, timers)
+        return cls(settings, ledger, devices, queues, fleet, timers, tasks, attempts, probes)
 
     # -- turns
 
     def take_turn(self, now: Moment) -> Turn:
         """Place what can be placed, and hand over everything decided since the last turn."""
+        for task in self.ledger.turn.ended:
+            self.probes.ended(task, now)
         for task, device in self.queues.grants():
             self.attempts.grant(task, device, now)
         return self.ledger.take_turn()
@@ -114,7 +119,10 @@ class Scheduler:
         self.fleet.heard_of(device, now)
         self.fleet.set_presence(device, Presence.ONLINE, "registered", now)
         self.queues.profile_changed(device)
-        return self._settle(device, claims, now)
+        registration = self._settle(device, claims, now)
+        self.probes.worker_died(device, (task_id for (task_id, _), claim in claims.items() if claim == "died"), now)
+        self.probes.check(device, now)
+        return registration
 
     def _settle(self, device: Device, claims: Mapping[AttemptKey, str], now: Moment) -> Registration:
         """Compare what a device claims with what it was given."""
@@ -216,6 +224,8 @@ class Scheduler:
                 self.tasks.deadline(timer.subject, now)
             elif timer.kind == "failover":
                 self._failover(timer.subject, timer.token, now)
+            elif timer.kind == "probe" and timer.subject in self.devices:
+                self.probes.check(self.devices[timer.subject], now)
 
     def silent_devices(self, now: Moment) -> list[Device]:
         """Devices that are not offline yet and were silent for `offline_after_s`; they are offline from now on."""
@@ -279,6 +289,7 @@ class Scheduler:
     def restore_task(self, task: Task, attempt: Attempt | None, now: Moment) -> None:
         """Take in a task that is not final from the store; `attempt` is the current one, if a device holds it."""
         self.ledger.tasks[task.task_id] = task
+        self.probes.restored(task)
         if attempt is not None:
             attempt.granted_mono_s = attempt.renewed_mono_s = now.mono_s
             attempt.started_mono_s = None if attempt.started_at is None else now.mono_s

@@ -14,6 +14,10 @@ from retirecluster.domain.tasks import Options
 if TYPE_CHECKING:
     from retirecluster.domain.scheduler.placement import RequirementClass
 
+PREFETCH_S = 0.1
+"""Seconds of work that may wait on a device beyond its slots."""
+DEATHS_TO_SUSPECT = 3
+
 
 @frozen
 class Moment:
@@ -92,6 +96,10 @@ class Device:
     reason: str = ""
     draining: bool = False
     cordoned: bool = False
+    deaths: list[str] = field(factory=list)
+    """Different tasks that its worker died on, one after the other with nothing completed in between."""
+    probe_task_id: str | None = None
+    probes_failed: int = 0
     first_seen_at: float = 0.0
     last_seen_at: float = 0.0
     last_seen_mono_s: float = 0.0
@@ -117,13 +125,20 @@ class Device:
     @property
     def accepts(self) -> bool:
         """May be given new tasks."""
-        return self.presence is Presence.ONLINE and not self.draining and not self.cordoned
+        return self.presence is Presence.ONLINE and not self.draining and not self.cordoned and not self.suspect
+
+    @property
+    def suspect(self) -> bool:
+        """It is probably the device, and not the tasks: it gets none until a probe has passed."""
+        return len(self.deaths) >= DEATHS_TO_SUSPECT
 
     @property
     def status(self) -> str:
         """One word for people."""
         if self.presence is not Presence.ONLINE:
             return str(self.presence)
+        if self.suspect:
+            return "suspect"
         if self.draining:
             return "draining"
         return "cordoned" if self.cordoned else "online"
@@ -153,6 +168,3 @@ class Device:
                 and self.reserved_bytes + memory_bytes <= self.profile.memory_bytes
             )
         return self.free_slots > 0
-
-
-PREFETCH_S = 0.1

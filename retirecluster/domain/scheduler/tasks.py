@@ -47,8 +47,8 @@ class TaskEvents:
         """The cluster's running time in seconds: never goes back, and stands still while the main is down."""
         return self.running_s_before + max(0.0, now.mono_s - self.began_mono_s)
 
-    def submit(self, spec: TaskSpec, now: Moment) -> Task:
-        """Take in a new task; it is queued at once."""
+    def submit(self, spec: TaskSpec, now: Moment, *, queued: bool = True) -> Task:
+        """Take in a new task; it is queued at once, unless the caller grants it itself (`queued` False)."""
         options, ledger = spec.options, self.ledger
         ledger.last_task_seq += 1
         keep = len(spec.body) <= BODY_KEPT_CHARS and len(ledger.tasks) < BODIES_KEPT_TASKS
@@ -68,7 +68,8 @@ class TaskEvents:
         ledger.add(task, spec, now)
         if spec.deadline_s is not None:
             self.timers.add(now.mono_s + spec.deadline_s, "deadline", task.task_id, 0)
-        self.queues.push(task)
+        if queued:
+            self.queues.push(task)
         return task
 
     def cancel(self, task: Task, now: Moment, reason: str) -> None:

@@ -15,6 +15,7 @@ CREATE TABLE devices (
     role_override  TEXT,                    -- role given by a person
     draining       INTEGER NOT NULL,
     cordoned       INTEGER NOT NULL,
+    deaths         TEXT NOT NULL,           -- JSON: tasks its worker died on, one after the other; 3 make it suspect
     reason         TEXT NOT NULL,
     first_seen_at  REAL NOT NULL,
     last_seen_at   REAL NOT NULL,           -- as of the last change of the row; heartbeats do not write

@@ -2,7 +2,8 @@
 
 ==========  =====================================================================================
 service     `twistd retire-main`: options, and the wiring of everything below
-server      the port for workers: one connection each, messages routed to the rooms below
+server      the port for workers: messages routed to the rooms below, effects of turns sent
+peer        one connection
 registry    who is connected: sessions, registration, duplicates, farewells
 scheduler   the domain's scheduler with a disk under it: submit, results, cancel
 heartbeat   signs of life, silence, leases
@@ -10,6 +11,7 @@ turns       one transaction a turn; nothing is sent before it is on disk
 outputs     what running tasks print, for those who watch
 events      the event log as it grows, for those who watch
 views       documents of devices and of the cluster
+requests    the original's client requests over TCP
 cluster     every use case in one place, for the doors (web, TCP clients)
 tokens      the admin token
 ==========  =====================================================================================

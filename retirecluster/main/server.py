@@ -7,172 +7,25 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 from attrs import define, field
-from twisted.internet.defer import Deferred, ensureDeferred
-from twisted.internet.error import ConnectionDone, ConnectionLost
-from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
-from twisted.internet.protocol import ServerFactory, connectionDone
+from twisted.internet.defer import ensureDeferred
+from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from retirecluster.domain.errors import ClusterError
 from retirecluster.domain.lifecycle import State
 from retirecluster.domain.scheduler import Assign, Moment, Stop
-from retirecluster.domain.tasks import encode
-from retirecluster.domain.units import format_instant
 from retirecluster.main.events import EventBus
 from retirecluster.main.heartbeat import HeartbeatMonitor, attempts_json
 from retirecluster.main.outputs import OutputBoard
+from retirecluster.main.peer import MainPeer
 from retirecluster.main.registry import DeviceRegistry
 from retirecluster.main.requests import ClientRequests
 from retirecluster.main.scheduler import TaskScheduler
 from retirecluster.store import reads
-from retirecluster.wire.codec import MAX_DEPTH, MAX_LINE_BYTES
-from retirecluster.wire.lines import JsonLines
-from retirecluster.wire.messages import PROTOCOL_VERSION, Message
-from retirecluster.wire.session import Session
+from retirecluster.wire.messages import Message
 
 log = Logger()
-SENDER = "main-node"
-REGISTER_WITHIN_S = 10.0
-
-
-class MainPeer(JsonLines):
-    """One connection to the main: a worker, or a client that asks."""
-
-    def __init__(self, server: ClusterServer, host: str) -> None:
-        super().__init__()
-        self.server = server
-        self.host = host
-        self.session = Session()
-        self._pings: list[Deferred[bool]] = []
-        self._deadline: IDelayedCall | None = None
-
-    @property
-    def device_id(self) -> str | None:
-        return self.session.device_id
-
-    @device_id.setter
-    def device_id(self, device_id: str | None) -> None:
-        self.session.device_id = device_id
-        if device_id is not None:
-            self._stop_deadline()
-
-    def connectionMade(self) -> None:
-        super().connectionMade()
-        limits = {"max_line_bytes": MAX_LINE_BYTES, "max_depth": MAX_DEPTH, "register_within_s": REGISTER_WITHIN_S}
-        self.tell(
-            "connection_ack",
-            {
-                "protocol_version": PROTOCOL_VERSION,
-                "server_id": self.server.server_id,
-                "limits": limits,
-                "auth": "none",
-            },
-        )
-        self._deadline = self.server.clock.callLater(REGISTER_WITHIN_S, self._too_late)
-
-    def line_received(self, line: bytes) -> None:
-        try:
-            message = self.session.read(line)
-        except ClusterError as error:
-            self.refuse(error)
-            return
-        if self._deadline is not None and self._deadline.active():
-            self._deadline.reset(REGISTER_WITHIN_S)
-        self._handle(message)
-
-    def _handle(self, message: Message) -> None:
-        """Route a message; whatever goes wrong is answered, and never ends in the reactor."""
-        try:
-            answer = self.server.handlers[message.name](self, message)
-        except ClusterError as error:
-            self.refuse(error, message)
-        except Exception:
-            self._our_fault(Failure(), message)
-        else:
-            if answer is not None:
-                ensureDeferred(answer).addErrback(self._failed, message)
-
-    def _failed(self, failure: Failure, message: Message) -> None:
-        if failure.check(ClusterError):
-            self.refuse(failure.value, message)  # type: ignore[arg-type]
-        else:
-            self._our_fault(failure, message)
-
-    def _our_fault(self, failure: Failure, message: Message) -> None:
-        log.failure("handling {name} failed", failure, name=message.name)
-        self.refuse(ClusterError("internal", "a mistake of ours; it is in the log of the main"), message)
-
-    def refuse(self, error: ClusterError, message: Message | None = None) -> None:
-        """Answer with an error. A peer that earns too many too fast is cut off."""
-        if not self.session.errors.take(self.server.clock.seconds()):
-            self.hang_up()
-            return
-        data = {"code": error.code, "message": error.message[:2000]}
-        if error.field:
-            data["field"] = error.field[:400]
-        self.tell("error", data, message)
-
-    def tell(self, name: str, data: dict[str, Any], reply_to: Message | None = None) -> None:
-        """Send a message."""
-        envelope: dict[str, Any] = {
-            "message_type": name,
-            "sender_id": SENDER,
-            "timestamp": format_instant(self.server.moment().wall_s),
-            "data": data,
-        }
-        if self.device_id is not None:
-            envelope["target_id"] = self.device_id
-        if reply_to is not None and reply_to.message_id is not None:
-            envelope["in_reply_to"] = reply_to.message_id
-        self.send(envelope)
-
-    def assign(self, task_id: str, epoch: int, body: str) -> None:
-        """Send `task_assign`; `body` is JSON text made at submit and goes out as it is."""
-        instant = format_instant(self.server.moment().wall_s)
-        self.send_line(
-            f'{{"message_type":"task_assign","sender_id":"{SENDER}","target_id":{encode(self.device_id)},'
-            f'"timestamp":"{instant}","data":{{"task":{{"task_id":{encode(task_id)},"epoch":{epoch},'
-            f"{body[1:]}}}}}\n".encode("ascii")
-        )
-
-    def ping(self, timeout_s: float) -> Deferred[bool]:
-        waiting: Deferred[bool] = Deferred()
-        self._pings.append(waiting)
-        self.tell("ping", {})
-        waiting.addTimeout(timeout_s, self.server.clock, onTimeoutCancel=lambda *_: False)
-        return waiting
-
-    def ponged(self) -> None:
-        """The peer answered a ping."""
-        waiting, self._pings = self._pings, []
-        for each in waiting:
-            if not each.called:
-                each.callback(True)
-
-    def line_too_long(self) -> None:
-        self.refuse(ClusterError("line_too_long", f"a line has more than {MAX_LINE_BYTES} bytes; the connection ends"))
-
-    def _too_late(self) -> None:
-        if not self.session.registered:
-            self.refuse(ClusterError("register_timeout", f"nothing was asked for {REGISTER_WITHIN_S:g} s"))
-            self.hang_up()
-
-    def _stop_deadline(self) -> None:
-        if self._deadline is not None and self._deadline.active():
-            self._deadline.cancel()
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        cut_off = self.dead
-        super().connectionLost(reason)
-        self._stop_deadline()
-        waiting, self._pings = self._pings, []
-        for each in waiting:
-            if not each.called:
-                each.callback(False)
-        # Closed by the other side's system, and not by us: the process that held it has ended.
-        closed = not cut_off and reason.check(ConnectionDone, ConnectionLost) is not None
-        self.server.lost(self, reason.getErrorMessage(), closed=closed)
 
 
 Answer = Coroutine[Any, Any, None] | None

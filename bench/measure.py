@@ -118,4 +118,4 @@ class Api:
             tasks = self.request("GET", "cluster/status")["tasks"]
             if not any(tasks[state] for state in ("queued", "assigned", "running", "retrying")):
                 return
-            time.sleep(0.02)
+            time.sleep(0.1)

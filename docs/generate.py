@@ -16,6 +16,7 @@ from retirecluster.domain.fields import MISSING, Field, Record
 from retirecluster.domain.lifecycle import TRANSITIONS, mermaid
 from retirecluster.domain.task_types import BUILT_IN
 from retirecluster.domain.tasks import TASK_FIELDS
+from retirecluster.web.routes import ROUTES
 from retirecluster.wire.messages import ENVELOPE, MESSAGES
 
 DOCS = Path(__file__).parent
@@ -100,11 +101,27 @@ def diagram() -> str:
     return f"```mermaid\n{mermaid()}```\n"
 
 
+def routes() -> str:
+    """The table of addresses."""
+    rows = [
+        [
+            f"`{route.method} {route.path}`",
+            "token" if route.role == "admin" else "",
+            ", ".join(f"`{each.name}`" for each in route.query.fields),
+            ", ".join(f"`{each.name}`" for each in route.body.fields) if route.body else "",
+            route.summary,
+        ]
+        for route in ROUTES
+    ]
+    return table(["address", "needs", "query", "body", "what it does"], rows)
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "messages": messages,
     "main-settings": settings("main"),
     "worker-settings": settings("worker"),
     "errors": errors,
+    "routes": routes,
     "task-fields": task_fields,
     "task-types": task_types,
     "transitions": transitions,

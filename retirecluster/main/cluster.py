@@ -112,7 +112,11 @@ class Cluster:
             waiting.addTimeout(timeout_s, self.clock)
             with suppress(DeferredTimeout):
                 await waiting
-        return await self.task(task_id)
+        document = await self.task(task_id)
+        if self.scheduler.task(task_id) is None and State(document["status"]) not in FINAL:
+            await self.desk.turns.committed()  # it ended just now, and that is on its way to the disk
+            document = await self.task(task_id)
+        return document
 
     async def tasks(self, wanted: reads.TaskFilter) -> tuple[list[dict[str, Any]], int | None]:
         """Tasks, newest first, and the `before_seq` of the next page (None on the last)."""

@@ -191,11 +191,15 @@ class ClusterServer(ServerFactory):
         }
         peer.tell("register_ack", answer, message)
 
-    def _heartbeat(self, peer: MainPeer, message: Message) -> None:
+    async def _heartbeat(self, peer: MainPeer, message: Message) -> None:
         assert peer.device_id is not None
         if not peer.session.heartbeats.take(self.clock.seconds()):
             raise ClusterError("rate_limited", "more than two heartbeats a second: this one was not stored")
-        peer.tell("heartbeat_ack", self.heartbeat.process_heartbeat(peer.device_id, message), message)
+        answer = self.heartbeat.process_heartbeat(peer.device_id, message)
+        if answer["stop"]:
+            # The worker kills and forgets these: that they are over must not be undone by a crash.
+            await self.scheduler.turns.committed()
+        peer.tell("heartbeat_ack", answer, message)
 
     def _started(self, peer: MainPeer, message: Message) -> None:
         assert peer.device_id is not None

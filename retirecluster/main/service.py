@@ -6,6 +6,7 @@ The one module of this room that touches the real clock and the global reactor.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -22,8 +23,9 @@ from twisted.python import usage
 from twisted.python.failure import Failure
 
 from retirecluster.config import load_config
+from retirecluster.domain import failpoints
 from retirecluster.domain.errors import ClusterError
-from retirecluster.domain.scheduler import Moment, Scheduler, Settings, Turn
+from retirecluster.domain.scheduler import Assign, Moment, Scheduler, Settings, Turn
 from retirecluster.main.cluster import Cluster
 from retirecluster.main.events import EventBus
 from retirecluster.main.heartbeat import HeartbeatMonitor
@@ -91,11 +93,18 @@ class Rooms:
     token: AdminToken
 
     @classmethod
-    def build(cls, settings: dict[str, Any], reactor: Any, fatal: Any, moment: Any = wall_moment) -> Rooms:
+    def build(
+        cls,
+        settings: dict[str, Any],
+        reactor: Any,
+        fatal: Any,
+        moment: Any = wall_moment,
+        reached: failpoints.Reached = failpoints.unarmed,
+    ) -> Rooms:
         """Open the data folder and wire everything to it. Raises ClusterError bad_config."""
         folder = Path(settings["data_dir"])
         began = moment()
-        database = Database.open(folder, began, reactor)
+        database = Database.open(folder, began, reactor, reached)
         token = AdminToken.load(folder)
         limits = Settings(
             lease_s=settings["lease_s"],
@@ -110,11 +119,13 @@ class Rooms:
         def deliver(turn: Turn, writes: WriteSet) -> None:
             desk.turn_done(turn)
             events.publish_rows(writes.events)
+            if any(isinstance(effect, Assign) for effect in turn.effects):
+                reached(failpoints.AFTER_GRANT)
             server.deliver(turn.effects)
             for task in turn.ended:
                 outputs.ended(task.task_id)
 
-        turns = Turns(scheduler, database, reactor, moment, deliver, fatal)
+        turns = Turns(scheduler, database, reactor, moment, deliver, fatal, reached)
         registry = DeviceRegistry(scheduler, turns, moment)
         desk = TaskScheduler(scheduler, database, turns, moment)
         tick_s = min(1.0, settings["offline_after_s"] / 4)
@@ -141,11 +152,13 @@ class Rooms:
 class MainNode(MultiService):
     """The main node as a service: started, it listens on both ports; stopped, everything is on disk."""
 
-    def __init__(self, settings: dict[str, Any], reactor: Any) -> None:
+    def __init__(
+        self, settings: dict[str, Any], reactor: Any, reached: failpoints.Reached = failpoints.unarmed
+    ) -> None:
         super().__init__()
         self.settings = settings
         self.reactor = reactor
-        self.rooms = Rooms.build(settings, reactor, self._fatal)
+        self.rooms = Rooms.build(settings, reactor, self._fatal, reached=reached)
         self.site = make_site(
             self.rooms.cluster,
             self.rooms.events,
@@ -226,6 +239,11 @@ def check_exposure(settings: dict[str, Any]) -> None:
         )
 
 
+def die() -> None:
+    """End as a crash ends a process: nothing is flushed, nothing is said."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def makeService(options: Options) -> MainNode:
     """What twistd runs. A mistake in the configuration ends start-up with one line and status 2."""
     from twisted.internet import reactor
@@ -235,7 +253,7 @@ def makeService(options: Options) -> MainNode:
     try:
         settings = options.settings()
         check_exposure(settings)
-        return MainNode(settings, reactor)
+        return MainNode(settings, reactor, failpoints.armed("main", os.environ, die))
     except ClusterError as error:
         sys.stderr.write(f"retire-main: {error.message}\n")
         sys.exit(2)

@@ -15,6 +15,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from retirecluster.domain import failpoints
 from retirecluster.domain.errors import ClusterError
 from retirecluster.domain.lifecycle import State
 from retirecluster.domain.scheduler import Moment, Scheduler, Turn
@@ -41,6 +42,7 @@ class Turns:
     moment: Callable[[], Moment]
     deliver: Callable[[Turn, WriteSet], None]
     fatal: Callable[[Failure], None]
+    reached: failpoints.Reached = failpoints.unarmed
     writing: bool = False
     stopped: bool = False
     commits: int = 0
@@ -97,6 +99,7 @@ class Turns:
                 waiter.callback(None)
             return
         self._urgent = False
+        self.reached(failpoints.AFTER_DECIDE)
         writes = WriteSet.of(turn, self.scheduler.tasks.running_s(now))
         self.writing = True
         self.database.write(writes).addCallbacks(
@@ -106,6 +109,7 @@ class Turns:
     def _done(self, _: Any, turn: Turn, writes: WriteSet, waiters: list[Deferred[None]]) -> None:
         self.writing = False
         self.commits += 1
+        self._reached_after(turn)
         try:
             for waiter in waiters:
                 waiter.callback(None)
@@ -116,6 +120,12 @@ class Turns:
                 self.ask()
             elif not self.scheduler.ledger.turn.empty:
                 self.ask_lazily()
+
+    def _reached_after(self, turn: Turn) -> None:
+        if turn.new_tasks:
+            self.reached(failpoints.AFTER_PERSIST)
+        if turn.results:
+            self.reached(failpoints.AFTER_RESULT)
 
     def _failed(self, failure: Failure, waiters: list[Deferred[None]]) -> None:
         """The disk did not take it. What is in memory is ahead of the disk now: the only honest thing is to stop."""

@@ -93,8 +93,9 @@ async def test_it_fits_a_phone_and_follows_the_dark(node: Any, browser: Browser)
     await browser.size(360, 740)
     await browser.open(url(node))
     await browser.until_text("#tasks", "xxx")
-    wide = """return [...document.querySelectorAll("body *")].filter((each) => !each.closest(".scroll table"))
-        .filter((each) => each.getBoundingClientRect().right > innerWidth + 1).map((each) => each.outerHTML.slice(0, 90))"""
+    wide = """return [...document.querySelectorAll("body *")]
+        .filter((each) => !each.closest(".scroll table") && each.getBoundingClientRect().right > innerWidth + 1)
+        .map((each) => each.outerHTML.slice(0, 90))"""
     assert await browser.script(wide) == []
     assert await browser.script("return document.documentElement.scrollWidth") <= 360
     colour = "return getComputedStyle(document.body).backgroundColor"

@@ -20,6 +20,12 @@ def numbers(data: bytes) -> list[int]:
     return [int(each["id"]) for each in events_in(data)]
 
 
+def printed(data: bytes) -> str:
+    """The standard output in a stream of output."""
+    pieces = [json.loads(each["data"]) for each in events_in(data) if each["event"] == "output"]
+    return "".join(each["data"] for each in pieces if each["stream"] == "stdout")
+
+
 async def settled(node: Any, http: Http, count: int) -> None:
     """Submit tasks that wait: one event each."""
     assert (await http.post("/api/v1/tasks", [ECHO] * count)).status == 201
@@ -128,8 +134,13 @@ async def test_output_stored_then_live_then_the_end(node: Any, http: Http) -> No
         await stream.leave()
     late = await http.stream(path)
     await late.until(b"event: end")
-    assert json.loads(events_in(late.data)[0]["data"])["data"] == "one\nthree\n"
+    assert printed(late.data) == "one\nthree\n"
     await late.leave()
+    node.rooms.cluster.outputs.forget(task_id)
+    kept = await http.stream(path, "Last-Event-ID: 1:1")
+    await kept.until(b"event: end")
+    assert events_in(kept.data)[0]["event"] == "reset" and printed(kept.data) == "one\nthree\n"
+    await kept.leave()
     await device.leave()
 
 

@@ -1,0 +1,114 @@
+"""Handlers of /api/v1 about the cluster as a whole, and of /health and /ready."""
+
+from __future__ import annotations
+
+import re
+from hashlib import blake2b
+
+from retirecluster.domain.fields import Field, Integer, Record, Text
+from retirecluster.domain.tasks import encode
+from retirecluster.main.events import from_row
+from retirecluster.web.answers import Answer, success, success_text
+from retirecluster.web.calls import Call, Web
+
+EVENTS_QUERY = Record(
+    (
+        Field("after", Integer(), "events with higher numbers than this", default=0),
+        Field("subject", Text(choices=("task", "device")), "only events about these", default=""),
+        Field("limit", Integer(1, 1000), "how many at most", default=100),
+    ),
+    closed=True,
+)
+_SECRET = re.compile("token|secret|password|private_key", re.IGNORECASE)
+_VOLATILE = re.compile(rb'"(?:last_seen_s|uptime_s|throughput_per_s)":[-+0-9.e]+')
+
+
+def with_etag(call: Call, answer: Answer) -> Answer:
+    """The answer with a validator, or 304 if the caller has it already.
+
+    The validator is weak: figures that change by the mere passing of time do not count.
+    """
+    digest = blake2b(_VOLATILE.sub(b"", answer.body), digest_size=9).hexdigest()
+    etag = b'W/"' + digest.encode("ascii") + b'"'
+    headers = ((b"ETag", etag), (b"Cache-Control", b"no-cache"))
+    if matches(call, etag):
+        return Answer(304, b"", answer.media_type, headers)
+    return answer.with_headers(*headers)
+
+
+def matches(call: Call, etag: bytes) -> bool:
+    """Whether If-None-Match names a validator."""
+    asked = call.request.requestHeaders.getRawHeaders(b"If-None-Match")
+    if not asked:
+        return False
+    named = [each.strip().removeprefix(b"W/") for value in asked for each in value.split(b",")]
+    return b"*" in named or etag.removeprefix(b"W/") in named
+
+
+async def status(web: Web, call: Call) -> Answer:
+    """State, version, uptime; counts of devices, tasks and slots."""
+    return with_etag(call, success(web.cluster.status()))
+
+
+async def cluster_health(web: Web, call: Call) -> Answer:
+    """Whether the main works, in the envelope; always 200."""
+    return success(web.cluster.health())
+
+
+async def metrics(web: Web, call: Call) -> Answer:
+    """Figures for graphs, as JSON."""
+    cluster = web.cluster
+    found = cluster.status()
+    return success(
+        {
+            "uptime_s": found["uptime_s"],
+            "throughput_per_s": found["throughput_per_s"],
+            "devices": found["devices"],
+            "tasks": found["tasks"],
+            "slots": found["slots"],
+            "cpu_usage": found["cpu_usage"],
+            "memory_usage": found["memory_usage"],
+            "events": found["event_no"],
+            "commits": cluster.desk.turns.commits,
+            "retries": cluster.scheduler.ledger.retries,
+            "streams": web.hub.readers,
+            "web_connections": web.connections(),
+        }
+    )
+
+
+async def config(web: Web, call: Call) -> Answer:
+    """The settings that the main runs with; secrets are not shown."""
+    settings = web.cluster.settings
+    return success({name: "(not shown)" if _SECRET.search(name) else value for name, value in settings.items()})
+
+
+async def events(web: Web, call: Call) -> Answer:
+    """A page of the event log, oldest first."""
+    query = call.query
+    rows = await web.cluster.events_after(query["after"], query["subject"], query["limit"])
+    last_no = rows[-1][0] if rows else query["after"]
+    listed = ",".join(from_row(row).data for row in rows)
+    more = len(rows) == query["limit"]
+    tail = f'"next_after":{last_no if more else "null"},"last_event_no":{web.hub.events.last_no}'
+    return success_text(f'{{"events":[{listed}],{tail}}}')
+
+
+async def openapi(web: Web, call: Call) -> Answer:
+    """This API, described by OpenAPI 3.1."""
+    return Answer(200, web.openapi)
+
+
+async def health(web: Web, call: Call) -> Answer:
+    """Plain JSON for probes: 200 while the process answers and the store takes writes, else 503."""
+    document = web.cluster.health()
+    writing = not web.cluster.desk.turns.stopped
+    return Answer(200 if writing else 503, encode(document).encode("ascii"))
+
+
+async def ready(web: Web, call: Call) -> Answer:
+    """Plain JSON for probes: 200 while tasks are taken in, else 503."""
+    document = web.cluster.health()
+    is_ready = document["status"] == "ok"
+    body = encode({"ready": is_ready, "problems": document["problems"]}).encode("ascii")
+    return Answer(200 if is_ready else 503, body)

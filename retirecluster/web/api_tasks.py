@@ -1,0 +1,227 @@
+"""Handlers of /api/v1/tasks."""
+
+from __future__ import annotations
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+from urllib.parse import urlencode
+
+from twisted.internet.task import deferLater
+
+from retirecluster.domain.devices import DEVICE_ID
+from retirecluster.domain.errors import ClusterError, invalid
+from retirecluster.domain.fields import Field, Integer, Number, Problem, Record, Text, shown
+from retirecluster.domain.lifecycle import State
+from retirecluster.domain.task_types import TYPE_NAME
+from retirecluster.domain.tasks import TaskSpec, spec_from_document
+from retirecluster.main.cluster import Cluster
+from retirecluster.store.reads import TaskFilter
+from retirecluster.web.answers import Answer, success
+from retirecluster.web.api_cluster import with_etag
+from retirecluster.web.calls import Call, Web
+from retirecluster.wire.codec import decode
+
+MAX_TASKS = 10_000
+"""The most tasks in one request."""
+SLICE = 200
+"""Documents of a large request that are checked before other work gets its turn."""
+SHORTEST_PREFIX = 4
+MAX_WAIT_S = 60
+TASK_ID_CHARS = 17
+
+LIST_FIELDS = (
+    Field("status", Text(200), "states to show, with commas between them"),
+    Field("type", TYPE_NAME, "tasks of this type"),
+    Field("device", DEVICE_ID, "tasks with an attempt on this device"),
+    Field("label", Text(600, 1), "NAME:VALUE, or NAME=VALUE; tasks with that label"),
+    Field("limit", Integer(1, 1000), "how many at most", default=100),
+    Field("cursor", Text(64, 1), "the `next_cursor` of the page before"),
+)
+LIST_QUERY = Record(LIST_FIELDS, closed=True)
+WAIT_QUERY = Record((Field("wait", Number(0, MAX_WAIT_S), "seconds to wait for its end", default=0),), closed=True)
+OUTPUT_QUERY = Record((Field("from_seq", Integer(), "the first piece wanted", default=0),), closed=True)
+REASON_BODY = Record((Field("reason", Text(1000), "why, for the record", nullable=True, default=""),), closed=True)
+_STATES = tuple(state.value for state in State)
+
+
+async def task_id_of(cluster: Cluster, given: str) -> str:
+    """The id that is given, or that begins so. Raises ClusterError: not_found, ambiguous."""
+    if len(given) == TASK_ID_CHARS or cluster.scheduler.task(given) is not None:
+        return given
+    found = await cluster.ids_with_prefix(given) if len(given) >= SHORTEST_PREFIX else []
+    if given in found or len(found) == 1:
+        return given if given in found else found[0]
+    if not found:
+        raise ClusterError("not_found", f"there is no task {shown(given)}")
+    some = ", ".join(found)
+    raise ClusterError("ambiguous", f"{shown(given)} begins more than one task id: {some}; write more of it")
+
+
+# -- taking in
+
+
+async def submit(web: Web, call: Call) -> Answer:
+    """Take in one task (an object) or many (an array, all or none); they are on disk when this answers."""
+    document = decode(call.request.content.read())
+    key = call.header(b"Idempotency-Key")
+    if isinstance(document, list):
+        return await _submit_many(web, document, key)
+    if not isinstance(document, dict):
+        raise ClusterError("not_an_object", "the body must be a task (a JSON object) or an array of tasks")
+    if key is not None and document.get("idempotency_key") is None:
+        document["idempotency_key"] = key
+    [submitted] = await web.cluster.submit([spec_from_document(document)])
+    status = submitted.status
+    if not submitted.created:
+        status = (await web.cluster.task(submitted.task_id))["status"]
+    answer = success({"task_id": submitted.task_id, "status": status}, 201 if submitted.created else 200)
+    return answer.with_headers((b"Location", f"/api/v1/tasks/{submitted.task_id}".encode("ascii")))
+
+
+async def _submit_many(web: Web, documents: list[Any], key: str | None) -> Answer:
+    if key is not None:
+        problem = Problem("Idempotency-Key", "is for one task; in an array each carries its own idempotency_key")
+        raise invalid([problem])
+    if not 1 <= len(documents) <= MAX_TASKS:
+        raise invalid([Problem("", f"an array must have 1 to {MAX_TASKS} tasks, has {len(documents)}")])
+    submitted = await web.cluster.submit(await _specs(web, documents))
+    return success({"tasks": [{"task_id": each.task_id, "status": each.status} for each in submitted]}, 201)
+
+
+async def _specs(web: Web, documents: list[Any]) -> list[TaskSpec]:
+    """The specifications of many documents; between slices others get their turn."""
+    specs: list[TaskSpec] = []
+    for start in range(0, len(documents), SLICE):
+        if start:
+            await deferLater(web.cluster.clock, 0)
+        part = documents[start : start + SLICE]
+        specs += [spec_from_document(each, f"[{start + index}]") for index, each in enumerate(part)]
+    return specs
+
+
+# -- looking
+
+
+def filter_of(query: Mapping[str, Any]) -> TaskFilter:
+    """What a query wants listed. Raises ClusterError bad_field."""
+    problems: list[Problem] = []
+    states = tuple(filter(None, (query.get("status") or "").split(",")))
+    for state in states:
+        if state not in _STATES:
+            problems.append(Problem("status", f"must be one of {', '.join(_STATES)}; not {shown(state)}"))
+    label = _label(query.get("label"), problems)
+    before = _before(query.get("cursor"), problems)
+    if problems:
+        raise invalid(problems)
+    wanted_type, device_id = query.get("type") or "", query.get("device") or ""
+    return TaskFilter(states, wanted_type, device_id, label, before, query["limit"])
+
+
+def _label(text: str | None, problems: list[Problem]) -> tuple[str, str] | None:
+    if not text:
+        return None
+    at = min((text.find(mark) for mark in ":=" if mark in text), default=-1)
+    if at < 1 or '"' in text[:at]:
+        problems.append(Problem("label", f"must be NAME:VALUE, not {shown(text)}"))
+        return None
+    return text[:at], text[at + 1 :]
+
+
+def cursor_of(before_seq: int) -> str:
+    """A page's end as callers carry it; what is in it is nobody's business."""
+    return urlsafe_b64encode(f"t{before_seq}".encode("ascii")).decode("ascii").rstrip("=")
+
+
+def _before(cursor: str | None, problems: list[Problem]) -> int | None:
+    if not cursor:
+        return None
+    try:
+        text = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode("ascii")
+        if text[:1] == "t" and text[1:].isdigit() and len(text) < 19:
+            return int(text[1:])
+    except ValueError:
+        pass
+    problems.append(Problem("cursor", "is not one that this server gave; leave it out to begin with the newest"))
+    return None
+
+
+async def tasks(web: Web, call: Call) -> Answer:
+    """Tasks, newest first, page by page."""
+    found, before = await web.cluster.tasks(filter_of(call.query))
+    cursor = None if before is None else cursor_of(before)
+    answer = with_etag(call, success({"tasks": found, "next_cursor": cursor}))
+    if cursor is None:
+        return answer
+    asked = {name: value for name, value in call.query.items() if value is not None and name != "cursor"}
+    link = f'</api/v1/tasks?{urlencode(asked | {"cursor": cursor})}>; rel="next"'
+    return answer.with_headers((b"Link", link.encode("ascii")))
+
+
+async def task(web: Web, call: Call) -> Answer:
+    """One task with its attempts; with ?wait= when it has ended, or as it stands then."""
+    task_id = await task_id_of(web.cluster, call.path["task_id"])
+    wait_s = call.query["wait"]
+    return success(await (web.cluster.wait(task_id, wait_s) if wait_s else web.cluster.task(task_id)))
+
+
+async def task_status(web: Web, call: Call) -> Answer:
+    """How one task stands, in few words."""
+    document = await web.cluster.task(await task_id_of(web.cluster, call.path["task_id"]))
+    names = ("task_id", "status", "device_id", "epoch", "progress", "reason")
+    return success({name: document[name] for name in names})
+
+
+async def result(web: Web, call: Call) -> Answer:
+    """The result of a task that has ended; not_finished before."""
+    return success(await web.cluster.result(await task_id_of(web.cluster, call.path["task_id"])))
+
+
+async def output(web: Web, call: Call) -> Answer:
+    """What a task has printed so far, in pieces."""
+    task_id = await task_id_of(web.cluster, call.path["task_id"])
+    return success(await web.cluster.output(task_id, call.query["from_seq"]))
+
+
+async def why(web: Web, call: Call) -> Answer:
+    """Why a task waits, device by device, and what would help."""
+    return success(await web.cluster.explain(await task_id_of(web.cluster, call.path["task_id"])))
+
+
+async def statistics(web: Web, call: Call) -> Answer:
+    """Counts and mean run times by task type."""
+    return success(await web.cluster.task_statistics() | {"states": web.cluster.status()["tasks"]})
+
+
+async def types(web: Web, call: Call) -> Answer:
+    """Every task type, its payload's JSON Schema, and who offers it."""
+    return success({"types": web.cluster.task_types()})
+
+
+# -- acting
+
+
+async def cancel(web: Web, call: Call) -> Answer:
+    """Cancel a task; if it runs, its device is told to stop it."""
+    return await _act(web, call, lambda task_id: web.cluster.cancel(task_id, call.body["reason"] or "cancelled"))
+
+
+async def hold(web: Web, call: Call) -> Answer:
+    """Keep a waiting task from being given out."""
+    return await _act(web, call, lambda task_id: web.cluster.hold(task_id, call.body["reason"] or "held"))
+
+
+async def release(web: Web, call: Call) -> Answer:
+    """Let a held task go on."""
+    return await _act(web, call, web.cluster.release)
+
+
+async def _act(web: Web, call: Call, action: Callable[[str], Awaitable[str]]) -> Answer:
+    task_id = await task_id_of(web.cluster, call.path["task_id"])
+    return success({"task_id": task_id, "status": await action(task_id)})
+
+
+async def retry(web: Web, call: Call) -> Answer:
+    """Submit a task that has ended once more, as a new task."""
+    submitted = await web.cluster.retry(await task_id_of(web.cluster, call.path["task_id"]))
+    return success({"task_id": submitted.task_id, "status": submitted.status}, 201)

@@ -1,0 +1,198 @@
+"""The table of addresses. It feeds Klein, the OpenAPI document, 404 and 405, and the tests that walk it."""
+
+from __future__ import annotations
+
+from retirecluster.web import api_cluster, api_devices, api_tasks, pages, stream_views, text_views
+from retirecluster.web.answers import TEXT
+from retirecluster.web.routing import ADMIN, Route
+from retirecluster.web.sse import MEDIA_TYPE as SSE
+
+API = "/api/v1"
+TABLES = text_views.MEDIA_TYPES
+HTML = pages.HTML
+VIEW, REASON = text_views.VIEW, api_tasks.REASON_BODY
+
+CLUSTER = (
+    Route("GET", f"{API}/cluster/status", api_cluster.status, "State, version, counts of devices, tasks and slots"),
+    Route("GET", f"{API}/cluster/health", api_cluster.cluster_health, "Whether the main works"),
+    Route("GET", f"{API}/cluster/metrics", api_cluster.metrics, "Figures for graphs"),
+    Route("GET", f"{API}/cluster/config", api_cluster.config, "The main's settings, without secrets"),
+    Route("GET", f"{API}/events", api_cluster.events, "A page of the event log", query=api_cluster.EVENTS_QUERY),
+    Route("GET", f"{API}/openapi.json", api_cluster.openapi, "This description"),
+)
+TASKS = (
+    Route("POST", f"{API}/tasks", api_tasks.submit, "Submit one task or many", ADMIN, status=201, takes="TaskOrTasks"),
+    Route("GET", f"{API}/tasks", api_tasks.tasks, "Tasks, newest first", query=api_tasks.LIST_QUERY),
+    Route("GET", f"{API}/tasks/statistics", api_tasks.statistics, "Counts and mean run times by type"),
+    Route("GET", f"{API}/tasks/types", api_tasks.types, "Task types, what they take, and who offers them"),
+    Route("GET", f"{API}/tasks/{{task_id}}", api_tasks.task, "One task", query=api_tasks.WAIT_QUERY),
+    Route("GET", f"{API}/tasks/{{task_id}}/status", api_tasks.task_status, "How a task stands, in few words"),
+    Route("GET", f"{API}/tasks/{{task_id}}/result", api_tasks.result, "The result of a task that has ended"),
+    Route(
+        "GET",
+        f"{API}/tasks/{{task_id}}/output",
+        api_tasks.output,
+        "What a task has printed so far",
+        query=api_tasks.OUTPUT_QUERY,
+    ),
+    Route("GET", f"{API}/tasks/{{task_id}}/why", api_tasks.why, "Why a task waits, and what would help"),
+    Route(
+        "POST",
+        f"{API}/tasks/{{task_id}}/cancel",
+        api_tasks.cancel,
+        "Cancel a task",
+        ADMIN,
+        body=REASON,
+    ),
+    Route(
+        "POST",
+        f"{API}/tasks/{{task_id}}/retry",
+        api_tasks.retry,
+        "Submit a task that has ended once more",
+        ADMIN,
+        body=REASON,
+        status=201,
+    ),
+    Route("POST", f"{API}/tasks/{{task_id}}/hold", api_tasks.hold, "Hold a task back", ADMIN, body=REASON),
+    Route(
+        "POST",
+        f"{API}/tasks/{{task_id}}/release",
+        api_tasks.release,
+        "Let a held task go on",
+        ADMIN,
+        body=REASON,
+    ),
+)
+DEVICES = (
+    Route("GET", f"{API}/devices", api_devices.devices, "Every device"),
+    Route("GET", f"{API}/devices/summary", api_devices.summary, "Counts of devices"),
+    Route("GET", f"{API}/devices/{{device_id}}", api_devices.device, "One device with all that is known of it"),
+    Route("DELETE", f"{API}/devices/{{device_id}}", api_devices.remove, "Forget a device that is not online", ADMIN),
+    Route(
+        "POST",
+        f"{API}/devices/{{device_id}}/ping",
+        api_devices.ping,
+        "Ask a device for a sign of life",
+        ADMIN,
+        body=api_devices.NO_FIELDS,
+    ),
+    *(
+        Route(
+            "POST",
+            f"{API}/devices/{{device_id}}/{action}",
+            api_devices.acting(action),
+            summary,
+            ADMIN,
+            body=api_devices.NO_FIELDS,
+        )
+        for action, summary in (
+            ("drain", "Give a device no new tasks; what runs there ends"),
+            ("undrain", "End the draining of a device"),
+            ("cordon", "Give a device no new tasks until a person says otherwise"),
+            ("uncordon", "End the cordon of a device"),
+        )
+    ),
+    Route(
+        "POST",
+        f"{API}/devices/{{device_id}}/role",
+        api_devices.set_role,
+        "Give a device a role that it keeps",
+        ADMIN,
+        body=api_devices.ROLE_BODY,
+    ),
+)
+TEXTS = (
+    Route("GET", "/text/status", text_views.status, "The cluster, a line each", query=VIEW, media_types=TABLES),
+    Route("GET", "/text/health", text_views.health, "Whether the main works", query=VIEW, media_types=TABLES),
+    Route("GET", "/text/devices", text_views.devices, "Devices, a line each", query=VIEW, media_types=TABLES),
+    Route(
+        "GET",
+        "/text/devices/{device_id}",
+        text_views.device,
+        "One device, a line for each thing known",
+        query=VIEW,
+        media_types=TABLES,
+    ),
+    Route(
+        "GET",
+        "/text/tasks",
+        text_views.tasks,
+        "Tasks, newest first, a line each",
+        query=text_views.TASKS_VIEW,
+        media_types=TABLES,
+    ),
+    Route(
+        "GET",
+        "/text/tasks/{task_id}",
+        text_views.task,
+        "One task, a line for each thing known",
+        query=VIEW,
+        media_types=TABLES,
+    ),
+    Route(
+        "GET",
+        "/text/events",
+        text_views.events,
+        "The event log, a line each",
+        query=text_views.EVENTS_VIEW,
+        media_types=TABLES,
+    ),
+    Route(
+        "GET",
+        "/text/metrics",
+        text_views.metrics,
+        "Metrics for Prometheus",
+        query=text_views.METRICS_VIEW,
+        media_types=(TEXT,),
+    ),
+)
+STREAMS = (
+    Route(
+        "GET",
+        "/stream/devices",
+        stream_views.devices,
+        "What happens to devices",
+        query=stream_views.RESUME_QUERY,
+        media_types=(SSE,),
+    ),
+    Route(
+        "GET",
+        "/stream/tasks",
+        stream_views.tasks,
+        "What happens to tasks",
+        query=stream_views.RESUME_QUERY,
+        media_types=(SSE,),
+    ),
+    Route(
+        "GET",
+        "/stream/tasks/{task_id}",
+        stream_views.task,
+        "What happens to one task",
+        query=stream_views.RESUME_QUERY,
+        media_types=(SSE,),
+    ),
+    Route(
+        "GET",
+        "/stream/tasks/{task_id}/output",
+        stream_views.output,
+        "What a task prints, until it has ended",
+        query=stream_views.OUTPUT_QUERY,
+        media_types=(SSE,),
+    ),
+    Route(
+        "GET",
+        "/stream/events",
+        stream_views.events,
+        "The event log as it grows",
+        query=stream_views.RESUME_QUERY,
+        media_types=(SSE,),
+    ),
+)
+PAGES = (
+    Route("GET", "/", pages.dashboard, "The dashboard", media_types=(HTML,)),
+    Route("GET", "/cli", pages.plain, "The state of the cluster for browsers without script", media_types=(HTML,)),
+    Route("GET", "/static/{name}", pages.asset, "A file of the dashboard", media_types=("*/*",)),
+    Route("GET", "/health", api_cluster.health, "For probes: 200 while the main works"),
+    Route("GET", "/ready", api_cluster.ready, "For probes: 200 while tasks are taken in"),
+)
+ROUTES = (*CLUSTER, *TASKS, *DEVICES, *TEXTS, *STREAMS, *PAGES)

@@ -1,0 +1,147 @@
+"""A route, and how the table of routes becomes a Klein application."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+
+from attrs import frozen
+from klein import Klein
+from twisted.internet.defer import CancelledError
+from twisted.python.failure import Failure
+from twisted.web.iweb import IRequest
+from werkzeug.exceptions import HTTPException
+
+from retirecluster.domain.errors import ClusterError
+from retirecluster.domain.fields import Record
+from retirecluster.web.answers import JSON, Answer
+from retirecluster.web.calls import NO_QUERY, Call, Web, read_body, read_query
+from retirecluster.web.connections import WebRequest
+from retirecluster.web.guard import SAFE_METHODS, check_content_type, needs_token
+from retirecluster.web.sse import MEDIA_TYPE, Stream
+
+READ, ADMIN = "read", "admin"
+Handler = Callable[[Web, Call], Awaitable["Answer | Stream"]]
+
+
+@frozen
+class Route:
+    """One row of the table.
+
+    `path` has its variable parts in braces. `role` is `read` or `admin`: the latter needs the token. `query` are
+    the fields of the query; `body` those of a JSON body (None: the handler reads it itself, or there is none).
+    `media_types` are what it answers; `takes` names a schema that the OpenAPI document shows for a body which
+    the handler reads itself.
+    """
+
+    method: str
+    path: str
+    handler: Handler
+    summary: str
+    role: str = READ
+    query: Record = NO_QUERY
+    body: Record | None = None
+    media_types: tuple[str, ...] = (JSON,)
+    status: int = 200
+    takes: str = ""
+
+    @property
+    def rule(self) -> str:
+        """The path as Werkzeug writes it."""
+        return self.path.replace("{", "<").replace("}", ">")
+
+    @property
+    def operation_id(self) -> str:
+        """A name that no other route has: the method and the path."""
+        words = [self.method.lower(), *(part.strip("{}.") for part in self.path.split("/") if part)]
+        return "_".join(word.replace(".", "_").replace("-", "_") for word in words)
+
+
+def make_app(routes: Sequence[Route], web: Web) -> Klein:
+    """The Klein application of a table of routes."""
+    app = Klein()
+    app.url_map.merge_slashes = False
+    for route in routes:
+        endpoint = _endpoint(route, web)
+        endpoint.__name__ = route.operation_id
+        app.route(route.rule, methods=[route.method], endpoint=route.operation_id)(endpoint)
+    app.handle_errors(Exception)(_answer_failure)
+    return app
+
+
+def _endpoint(route: Route, web: Web) -> Callable[..., Awaitable[bytes | None]]:
+    handler, reads_query = route.handler, bool(route.query.fields)
+    defaults = route.query.with_defaults({})
+
+    async def endpoint(request: WebRequest, **path: str) -> bytes | None:
+        try:
+            query = read_query(route.query, request.args) if request.args or reads_query else defaults
+            call = Call(request, path, query)
+            if route.role == ADMIN:
+                _open_admin(route, call)
+            answer = await handler(web, call)
+            if isinstance(answer, Answer):
+                request.prepare(answer)
+                return answer.body
+            if request.method == b"HEAD":
+                request.prepare(Answer(200, b"", MEDIA_TYPE))
+                return b""
+            await answer.run(request)
+        except CancelledError:
+            raise
+        except Exception:
+            return _prepared_failure(request, Failure())
+        return None
+
+    return endpoint
+
+
+def _open_admin(route: Route, call: Call) -> None:
+    """What a call that changes something needs: the token, and a body that says it is JSON."""
+    request = call.request
+    if not request.admin:
+        raise needs_token(f"{route.method} {route.path}")
+    if request.received_bytes:
+        check_content_type(request.requestHeaders)
+    if route.body is not None:
+        call.body = read_body(route.body, request.content.read())
+
+
+def _prepared_failure(request: WebRequest, failure: Failure) -> bytes | None:
+    if request.startedWriting:
+        request.failed(failure)  # for the log; the stream just ends
+        return None
+    answer = request.failed(failure)
+    request.prepare(answer)
+    return answer.body
+
+
+def _answer_failure(request: IRequest, failure: Failure) -> bytes | None:
+    """What Klein or Werkzeug raise: no such address, no such method there."""
+    assert isinstance(request, WebRequest)
+    value = failure.value
+    if not isinstance(value, HTTPException):
+        return _prepared_failure(request, failure)
+    allowed = getattr(value, "valid_methods", None)
+    if allowed:
+        error = _wrong_method(request, sorted(allowed))
+        request.responseHeaders.setRawHeaders(b"Allow", [", ".join(sorted(allowed)).encode("ascii")])
+    else:
+        error = ClusterError("not_found", "there is nothing at this address; GET /api/v1/openapi.json lists what is")
+    answer = request.problem(error)
+    request.prepare(answer)
+    return answer.body
+
+
+def _wrong_method(request: WebRequest, allowed: Sequence[str]) -> ClusterError:
+    method = request.method.decode("ascii", "replace")
+    return ClusterError("method_not_allowed", f"{method} is not for this address; it has {', '.join(allowed)}")
+
+
+def changes_something(route: Route) -> bool:
+    """Whether a route's method is one that changes state."""
+    return route.method.encode("ascii") not in SAFE_METHODS
+
+
+def variables(route: Route) -> list[str]:
+    """The names of the variable parts of a route's path, in order."""
+    return [part[1:-1] for part in route.path.split("/") if part.startswith("{")]

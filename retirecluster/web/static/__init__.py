@@ -1,0 +1,1 @@
+"""Files that browsers load, as they are served. No code lives here."""

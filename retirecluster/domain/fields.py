@@ -42,6 +42,11 @@ def shown(value: object, limit: int = 60) -> str:
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
+def shown_name(name: str) -> str:
+    """A name from outside as it may stand in a path: as it is, unless it is long or has control characters."""
+    return name if len(name) <= 60 and name.isprintable() else shown(name)
+
+
 @frozen
 class Text:
     """A string. `choices` is the complete list of allowed values; `pattern` is described by `pattern_doc`."""
@@ -194,8 +199,8 @@ class MapOf:
             problems.append(Problem(path, f"must have at most {self.max_items} names, has {len(value)}"))
         else:
             for name, item in value.items():
-                self.name.check(name, f"{path}.{shown(name)}", problems)
-                self.values.check(item, f"{path}.{name}", problems)
+                self.name.check(name, f"{path}.{shown_name(name)}", problems)
+                self.values.check(item, f"{path}.{shown_name(name)}", problems)
 
     def describe(self) -> str:
         return f"object of {self.values.describe()}"
@@ -304,7 +309,7 @@ class Record:
             known = by_name.get(name)
             if known is None:
                 if self.closed:
-                    problems.append(Problem(f"{prefix}{name}"[:200], self.unknown(name)))
+                    problems.append(Problem(prefix + shown_name(name), self.unknown(name)))
             elif item is not None or not known.nullable:
                 known.type.check(item, prefix + name, problems)
         if not self.required <= value.keys():

@@ -20,7 +20,7 @@ MAX_DEPTH = 32
 MAX_LINE_BYTES = 1024 * 1024
 """The longest line, its newline not counted."""
 
-_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"')
+_STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
 _BRACKETS = re.compile(rb"[][{}]")
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 

@@ -216,3 +216,28 @@ def test_explanations() -> None:
     [never] = bed.submit(requirements={"min_cpu_cores": 64})
     told = explain(never, bed.scheduler.devices.values())
     assert told["reason"].startswith("no device fits") and "min_cpu_cores 64 > 4" in told["hint"]
+
+
+def test_a_long_type_is_not_queued_behind_a_short_one() -> None:
+    bed = Bed()
+    bed.device("a", slots=1, prefetch=32)
+    [short] = bed.submit()
+    bed.grants()
+    bed.end(short, 0.001)
+    bed.submit(5, task_type="sleep", payload={"duration_s": 60})
+    assert len(bed.grants()) == 1
+
+
+def test_a_device_that_hands_back_gets_no_queue_for_a_while() -> None:
+    bed = Bed()
+    bed.device("a", slots=1, prefetch=32)
+    tasks = bed.submit(20)
+    bed.grants()
+    bed.end(tasks[0], 0.01)
+    granted = bed.grants()
+    assert len(granted) == 11
+    for task_id, _ in granted[1:]:
+        task = bed.scheduler.task(task_id)
+        assert task is not None and task.attempt is not None
+        bed.scheduler.attempts.refused(task, task.attempt, bed.now, "busy with a long task")
+    assert bed.grants() == []

@@ -77,7 +77,7 @@ def device_books_are_not_cleared(patch: pytest.MonkeyPatch) -> None:
 
 
 def capacity_is_not_checked(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(picture.Device, "fits_now", lambda self, cores, memory_bytes: True)
+    patch.setattr(picture.Device, "fits_now", lambda self, cores, memory_bytes, task_type: True)
 
 
 def leases_never_end(patch: pytest.MonkeyPatch) -> None:

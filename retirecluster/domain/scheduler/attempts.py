@@ -83,6 +83,8 @@ class AttemptEvents:
     def refused(self, task: Task, attempt: Attempt, now: Moment, reason: str) -> None:
         """The device could not run it, or hands it back: queued again and not charged."""
         state = task.state
+        if state is State.ASSIGNED:
+            self.fleet.devices[attempt.device_id].mean_s = None  # it has enough: queue nothing there for now
         self._close(task, "refused" if state is State.ASSIGNED else "handed_back", now, reason=reason)
         if state is State.CANCELLING:
             self.ledger.step("cancel_confirmed", task, State.CANCELLED, now, reason)

@@ -153,13 +153,14 @@ class Device:
         """Tasks worth queueing on the device so that it never idles between two: up to 0.1 s of work.
 
         Only for devices that offer it, and only once measured times say that tasks are that short: nothing is
-        hoarded that another device could begin sooner.
+        hoarded that another device could begin sooner. Where that turns out wrong, the worker hands back what
+        waits behind a long task, and nothing is queued until something short has been measured again.
         """
         if not self.profile.prefetch or self.mean_s is None or self.mean_s >= PREFETCH_S:
             return 0
         return min(self.profile.prefetch, int(PREFETCH_S / max(self.mean_s, 1e-4)))
 
-    def fits_now(self, cores: float, memory_bytes: int) -> bool:
+    def fits_now(self, cores: float, memory_bytes: int, task_type: str) -> bool:
         """Room for one more task with these reservations."""
         if cores or memory_bytes:
             return (
@@ -167,4 +168,7 @@ class Device:
                 and self.reserved_cores + cores <= self.profile.cpu_cores
                 and self.reserved_bytes + memory_bytes <= self.profile.memory_bytes
             )
-        return self.free_slots > 0
+        if len(self.attempts) < self.profile.slots:
+            return True
+        count, mean_s = self.durations.get(task_type, (0, PREFETCH_S))
+        return count > 0 and mean_s < PREFETCH_S and self.free_slots > 0

@@ -92,7 +92,7 @@ class RequirementClass:
             if (
                 device.version == version
                 and device.accepts
-                and device.fits_now(demand.min_cpu_cores, demand.min_memory_bytes)
+                and device.fits_now(demand.min_cpu_cores, demand.min_memory_bytes, self.task_type)
             ):
                 return device
             heappop(self.offers)

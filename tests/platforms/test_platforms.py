@@ -21,11 +21,15 @@ FILES = {
     "proc/stat": "cpu  100 0 100 700 100 0 0 0 0 0\ncpu0 1 2 3\n",
     "proc/uptime": "86400.50 100.00\n",
     "proc/cpuinfo": "processor : 0\nmodel name : Old Faithful\n",
-    "proc/diskstats": "8 0 sda 10 0 100 0 5 0 50 0 0 0 0\n8 1 sda1 10 0 100 0 5 0 50 0 0 0 0\n7 0 loop0 9 0 9 0 9 0 9 0\n",
+    "proc/diskstats": (
+        "8 0 sda 10 0 100 0 5 0 50 0 0 0 0\n8 1 sda1 10 0 100 0 5 0 50 0 0 0 0\n7 0 loop0 9 0 9 0 9 0 9 0\n"
+    ),
     "sys/block/sda/size": "1",
     "sys/block/loop0/size": "1",
     "proc/net/dev": "a\nb\n    lo: 5 0 0 0 0 0 0 0 5 0\n  eth0: 1000 0 0 0 0 0 0 0 200 0\n",
-    "proc/net/route": "Iface Destination Gateway Flags RefCnt Use Metric Mask\neth0 00000000 0101A8C0 0003 0 0 0 00000000\n",
+    "proc/net/route": (
+        "Iface Destination Gateway Flags RefCnt Use Metric Mask\neth0 00000000 0101A8C0 0003 0 0 0 00000000\n"
+    ),
     "sys/class/thermal/thermal_zone0/temp": "41000\n",
     "sys/class/thermal/thermal_zone1/temp": "55250\n",
     "sys/class/thermal/thermal_zone2/temp": "broken\n",

@@ -493,6 +493,33 @@ async def test_an_attempt_that_must_not_run_twice_is_on_disk_before_it_starts(st
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_full_disk_refuses_new_tasks_and_reports_the_old_ones(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, warnings: list[str]
+) -> None:
+    worker = await stage.worker()
+    stage.main.assign("old", "sleep", {"seconds": 0.3})
+    await stage.main.next("task_started")
+    real = os.write
+
+    def full(fd: int, data: bytes) -> int:
+        if fd == worker.journal._fd:
+            real(fd, data[:5])
+            raise OSError(28, "No space left on device")
+        return real(fd, data)
+
+    monkeypatch.setattr(os, "write", full)
+    refused, result = stage.main.next("task_refused"), stage.main.next("task_result")
+    stage.main.assign("new", "echo", {"message": "x"})
+    assert "No space left" in (await refused)["reason"]
+    assert (await result)["task_id"] == "old"
+    monkeypatch.undo()
+    again = stage.main.next("task_result")
+    stage.main.assign("new", "echo", {"message": "x"})
+    assert (await again)["status"] == "completed"
+    assert any("journal" in each for each in warnings)
+
+
+@pytest_twisted.ensureDeferred
 async def test_the_main_can_ask_for_the_end(stage: Stage) -> None:
     worker = await stage.worker()
     stage.main.peer.say("broadcast", {"message": "good night"})

@@ -52,7 +52,11 @@ def test_a_stopped_task_is_killed_too(runner: RunnerClient) -> None:
 
 
 def test_a_task_that_cleans_up_at_sigterm_is_heard(runner: RunnerClient) -> None:
-    source = "import signal, sys\nsignal.signal(15, lambda *a: (print('bye', flush=True), sys.exit(9)))\nwhile True: signal.pause()"
+    source = (
+        "import signal, sys\n"
+        "signal.signal(15, lambda *a: (print('bye', flush=True), sys.exit(9)))\n"
+        "while True: signal.pause()"
+    )
     report = runner.script(source, timeout=0.3)
     assert (report["stdout"], report["code"], report["timed_out"]) == ("bye\n", 9, True)
 
@@ -124,7 +128,11 @@ def test_printing_what_looks_like_the_protocol_is_only_output(runner: RunnerClie
 
 
 def test_a_flood_on_the_side_channel_is_bounded(runner: RunnerClient) -> None:
-    source = "import os\nfor _ in range(64): os.write(3, b'x' * 65536)\nfor _ in range(20000): os.write(3, b'{\"percent\":1}\\n')"
+    source = (
+        "import os\n"
+        "for _ in range(64): os.write(3, b'x' * 65536)\n"
+        "for _ in range(20000): os.write(3, b'{\"percent\":1}\\n')"
+    )
     runner.start("python_script", {"source": source})
     reports = runner.until_end()
     assert reports[-1]["code"] == 0 and len(reports) < 50
@@ -166,7 +174,13 @@ def test_a_long_value_keeps_its_end(runner: RunnerClient) -> None:
 
 
 def test_tasks_die_with_the_channel(runner: RunnerClient) -> None:
-    source = "import os, time, signal\nsignal.signal(15, signal.SIG_IGN)\nos.fork()\nprint(os.getpid(), flush=True)\ntime.sleep(100)"
+    source = (
+        "import os, time, signal\n"
+        "signal.signal(15, signal.SIG_IGN)\n"
+        "os.fork()\n"
+        "print(os.getpid(), flush=True)\n"
+        "time.sleep(100)"
+    )
     runner.start("python_script", {"source": source})
     pids = pids_in(output_until(runner, 2))
     assert runner.process.stdin is not None

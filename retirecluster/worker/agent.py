@@ -1,0 +1,291 @@
+"""The worker's duties, connected or not: take tasks or refuse them, keep the journal, report until heard.
+
+The connection is an `Uplink` that comes and goes; what has to reach the main is in the journal, and sent again
+after each registration until it is acknowledged.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, Protocol
+
+from attrs import define, field
+from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from retirecluster.domain import failpoints
+from retirecluster.worker import outcome
+from retirecluster.worker.assignment import Assignment, payload_errors, read_assignment
+from retirecluster.worker.executor import QUEUED, RUNNING, TaskExecutor
+from retirecluster.worker.journal import RESULT, Journal, Key, Remembered
+
+SEEN_ATTEMPTS = 10_000
+MAX_CLAIMS = 10_000
+"""As many as one register message may list."""
+PREFETCH = 32
+SHUTTING_DOWN = "worker shutting down"
+
+
+class Uplink(Protocol):
+    """A registered connection."""
+
+    def say(self, message_type: str, data: Mapping[str, Any]) -> None: ...
+
+
+@define(eq=False)
+class Agent:
+    """One worker.
+
+    `boot_s` tells the seconds since the device started, by which processes are recognised later; `utc` the time
+    of day as the wire writes it.
+    """
+
+    reactor: IReactorTime
+    executor: TaskExecutor
+    journal: Journal
+    task_types: frozenset[str]
+    boot_s: Callable[[], float]
+    utc: Callable[[], str]
+    reached: failpoints.Reached = failpoints.unarmed
+    log = Logger()
+    draining: bool = field(default=False, init=False)
+    uplink: Uplink | None = field(default=None, init=False)
+    last_activity: str = field(default="", init=False)
+    _spool: dict[Key, dict[str, Any]] = field(factory=dict, init=False)
+    _died: list[Key] = field(factory=list, init=False)
+    _seen: OrderedDict[Key, None] = field(factory=OrderedDict, init=False)
+    _lease: IDelayedCall | None = field(default=None, init=False)
+    _syncing: dict[Key, Deferred[None]] = field(factory=dict, init=False)
+
+    def remember(self, found: Mapping[Key, Remembered]) -> None:
+        """Take over what the journal of an earlier life holds."""
+        for key, each in found.items():
+            self._see(key)
+            if each.state == RESULT and each.result is not None:
+                self._spool[key] = each.result
+            else:
+                self._died.append(key)
+
+    # What the main asks
+
+    def assign(self, task: Mapping[str, Any]) -> None:
+        """Take an attempt, refuse it, or ignore it where it is known already. Raises ClusterError."""
+        assignment = read_assignment(task)
+        if assignment.key in self._seen:
+            self.log.info("attempt {attempt} is known already", attempt=assignment)
+            return
+        reason = self._why_not(assignment)
+        if reason:
+            return self._refuse(assignment, reason)
+        self._see(assignment.key)
+        if wrong := payload_errors(assignment):
+            return self.task_finished(assignment, outcome.failure_data(assignment, "payload", wrong, False))
+        try:
+            self.journal.accepted(assignment.key)
+        except OSError as error:
+            del self._seen[assignment.key]
+            return self._refuse(assignment, f"the journal cannot be written: {error.strerror}")
+        self.reached(failpoints.AFTER_ACCEPT)
+        self.executor.execute_task(assignment)
+
+    def _why_not(self, assignment: Assignment) -> str:
+        if self.draining:
+            return "the worker is draining"
+        if assignment.task_type not in self.task_types:
+            offered = ", ".join(sorted(self.task_types))
+            return f"task type {assignment.task_type} is not offered here; offered are {offered}"
+        if self.executor.waiting >= PREFETCH + self.executor.slots:
+            return "the worker's queue is full"
+        return ""
+
+    def _refuse(self, assignment: Assignment, reason: str) -> None:
+        # Not remembered as seen: a refused epoch never ran, and the main may offer it again.
+        self._say("task_refused", {"task_id": assignment.task_id, "epoch": assignment.epoch, "reason": reason})
+
+    def cancel(self, task_id: str, epoch: int | None, reason: str) -> None:
+        """Stop an attempt; its result says cancelled. One that is not here was never started, or has ended."""
+        if self.executor.cancel_task(task_id, epoch, reason) or epoch is None:
+            return
+        if (task_id, epoch) not in self._seen:
+            self._say("task_refused", {"task_id": task_id, "epoch": epoch, "reason": "it is not on this device"})
+
+    def acknowledged(self, task_id: str, epoch: int | None) -> None:
+        """The main has the result, or wants it no more."""
+        self.reached(failpoints.AFTER_SENT)
+        for key in [key for key in self._spool if key[0] == task_id and epoch in (None, key[1])]:
+            self._forget(key)
+
+    def drain(self, reason: str) -> None:
+        """Take no new attempts and hand back those that wait."""
+        self.draining = True
+        for assignment in self.executor.hand_back_waiting():
+            self._hand_back(assignment, reason)
+
+    def undrain(self) -> None:
+        self.draining = False
+
+    def _hand_back(self, assignment: Assignment, reason: str) -> None:
+        self._refuse(assignment, reason)
+        self._record(lambda: self.journal.gone(assignment.key))
+
+    def stop_attempts(self, attempts: Iterable[Mapping[str, Any]]) -> None:
+        """Attempts that are not current: kill and forget them."""
+        for each in attempts:
+            key = (each["task_id"], each["epoch"])
+            self.executor.cleanup_task_resources(*key)
+            self._forget(key)
+
+    # Registration and renewal
+
+    def claims(self) -> list[dict[str, Any]]:
+        """Every attempt that the journal holds, as a register message lists them."""
+        claimed = []
+        for assignment in self.executor.assignments():
+            state = "queued" if self.executor.state_of(assignment.key) == QUEUED else "running"
+            claimed.append(_claim(assignment.key, state))
+        claimed += [_claim(key, "spooled") for key in self._spool]
+        claimed += [_claim(key, "died") for key in self._died]
+        return claimed[:MAX_CLAIMS]
+
+    def held(self) -> list[dict[str, Any]]:
+        """The attempts whose lease a heartbeat renews: those that wait or run, and those whose result is on its way."""
+        keys = [assignment.key for assignment in self.executor.assignments()] + list(self._spool)
+        return [{"task_id": key[0], "epoch": key[1]} for key in keys[:MAX_CLAIMS]]
+
+    def registered(self, uplink: Uplink, stop: Iterable[Mapping[str, Any]]) -> None:
+        """The main knows what was claimed: forget what it does not want, send what waits."""
+        self.uplink = uplink
+        self.stop_attempts(stop)
+        died, self._died = self._died, []
+        for key in died:
+            self._forget(key)
+        for data in list(self._spool.values()):
+            self._say("task_result", data)
+
+    def link_lost(self) -> None:
+        self.uplink = None
+        self.executor.resume_output()
+
+    def lease_renewed(self, asked_at: float, lease_s: float) -> None:
+        """All attempts are held until `lease_s` after `asked_at` (monotonic), when the renewal was asked for."""
+        if self._lease is not None and self._lease.active():
+            self._lease.cancel()
+        margin_s = min(3.0, 0.25 * lease_s)
+        left_s = asked_at + lease_s - margin_s - self.reactor.seconds()
+        self._lease = self.reactor.callLater(max(0.0, left_s), self._lease_over, margin_s / 2)
+
+    def _lease_over(self, grace_s: float) -> None:
+        """Nobody renewed: attempts that must never run twice at a time are ended before the main gives them away."""
+        for assignment in self.executor.assignments():
+            if assignment.stops_alone:
+                self.log.warn("no word from the main: stopping {attempt}", attempt=assignment)
+                self.executor.cancel_task(*assignment.key, "the device lost the main node", grace_s)
+
+    # What the executor reports
+
+    def task_starting(self, assignment: Assignment) -> Awaitable[None] | None:
+        self.last_activity = self.utc()
+        self.journal.started(assignment.key)
+        return self.journal.sync() if assignment.at_most_once else None
+
+    def task_started(self, assignment: Assignment, pid: int) -> None:
+        self.reached(failpoints.AFTER_EXEC)
+        self._record(lambda: self.journal.process(assignment.key, pid, self.boot_s()))
+        self._say("task_started", {"task_id": assignment.task_id, "epoch": assignment.epoch})
+
+    def task_output(self, assignment: Assignment, stream: str, seq: int, data: str) -> None:
+        chunk = {"task_id": assignment.task_id, "epoch": assignment.epoch, "stream": stream, "seq": seq, "data": data}
+        self._say("task_output", chunk)
+
+    def task_progress(self, assignment: Assignment, percent: float | None, message: str) -> None:
+        progress = {"task_id": assignment.task_id, "epoch": assignment.epoch, "percent": percent, "message": message}
+        self._say("task_progress", progress)
+
+    def task_finished(self, assignment: Assignment, data: dict[str, Any]) -> None:
+        self.last_activity = self.utc()
+        self._spool[assignment.key] = data
+        self._record(lambda: self.journal.result(assignment.key, data))
+        if assignment.at_most_once:
+            sending = ensureDeferred(self._send_synced(assignment.key)).addErrback(self._not_synced)
+            if not sending.called:
+                self._syncing[assignment.key] = sending.addBoth(self._synced, assignment.key)
+        else:
+            self._send_result(assignment.key)
+
+    async def _send_synced(self, key: Key) -> None:
+        """A result that must never be produced again is on the disk before it is sent."""
+        await self.journal.sync()
+        self._send_result(key)
+
+    def _send_result(self, key: Key) -> None:
+        self.reached(failpoints.AFTER_SPOOL)
+        if key in self._spool:
+            self._say("task_result", self._spool[key])
+
+    def _not_synced(self, failure: Failure) -> None:
+        self.log.error("the journal cannot be synced: {why}", why=failure.getErrorMessage())
+
+    def _synced(self, _: object, key: Key) -> None:
+        del self._syncing[key]
+
+    # The end
+
+    async def shut_down(self, drain_s: float) -> None:
+        """Let what runs end for `drain_s` seconds; then end the rest, and hand it back once it is gone."""
+        self._say("drain", {"reason": SHUTTING_DOWN})
+        self.drain(SHUTTING_DOWN)
+        stopped: list[tuple[Assignment, bool]] = []
+        deadline = self.reactor.callLater(drain_s, self._give_up, stopped)
+        await self.executor.idle()
+        if deadline.active():
+            deadline.cancel()
+        if self._lease is not None and self._lease.active():
+            self._lease.cancel()
+        # The farewell that follows means that nothing is left here: results that are being synced go first.
+        for sending in list(self._syncing.values()):
+            await sending
+        self.reached(failpoints.STOPPING)
+        for assignment, ran in stopped:
+            self._hand_back_stopped(assignment, ran)
+
+    def _give_up(self, stopped: list[tuple[Assignment, bool]]) -> None:
+        """Kill what still runs. It is handed back when it is gone: sooner, it could run twice at a time."""
+        for assignment in self.executor.assignments():
+            stopped.append((assignment, self.executor.state_of(assignment.key) == RUNNING))
+            self.executor.cleanup_task_resources(*assignment.key)
+
+    def _hand_back_stopped(self, assignment: Assignment, ran: bool) -> None:
+        # Without a line to the main the journal keeps it, and the next life reports that it died.
+        if self.uplink is None:
+            return
+        self._refuse(assignment, SHUTTING_DOWN)
+        # Should that be lost on its way, the main must not take a task that ran for one that never started.
+        if not (ran and assignment.at_most_once):
+            self.journal.gone(assignment.key)
+
+    def _say(self, message_type: str, data: Mapping[str, Any]) -> None:
+        if self.uplink is not None:
+            self.uplink.say(message_type, data)
+
+    def _see(self, key: Key) -> None:
+        self._seen[key] = None
+        while len(self._seen) > SEEN_ATTEMPTS:
+            self._seen.popitem(last=False)
+
+    def _forget(self, key: Key) -> None:
+        self._spool.pop(key, None)
+        self._record(lambda: self.journal.gone(key))
+
+    def _record(self, write: Callable[[], None]) -> None:
+        """Write to the journal; a full disk costs what a crash would lose, and nothing else."""
+        try:
+            write()
+        except OSError as error:
+            self.log.error("the journal cannot be written: {why}", why=str(error))
+
+
+def _claim(key: Key, state: str) -> dict[str, Any]:
+    return {"task_id": key[0], "epoch": key[1], "state": state}

@@ -1,0 +1,77 @@
+"""The folder that a worker lives in: its lock, its device id, its files."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+from pathlib import Path
+from random import Random
+
+from retirecluster.domain.errors import ClusterError
+
+
+class DataFolder:
+    """A worker's folder. `open` takes the lock, which the kernel frees when the process ends."""
+
+    def __init__(self, path: str) -> None:
+        self.path = Path(path).expanduser().absolute()
+        self._lock: int | None = None
+
+    @property
+    def journal(self) -> Path:
+        return self.path / "journal.jsonl"
+
+    @property
+    def scratch(self) -> Path:
+        return self.path / "scratch"
+
+    @property
+    def speed(self) -> Path:
+        return self.path / "speed.json"
+
+    def open(self) -> None:
+        """Make the folder and lock it. Raises ClusterError bad_config when that cannot be."""
+        try:
+            self.path.mkdir(0o700, parents=True, exist_ok=True)
+            fd = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise ClusterError("bad_config", f"the data folder {self.path} cannot be used: {error.strerror}") from None
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(fd)
+            raise ClusterError(
+                "bad_config",
+                f"another worker uses the data folder {self.path}; stop it, or give this one its own --data-dir",
+            ) from None
+        self._lock = fd
+
+    def close(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def device_id(self, hostname: str, random: Random) -> str:
+        """The id kept in the folder; made once, from the host's name and four random hexadecimal digits."""
+        place = self.path / "device_id"
+        try:
+            kept = place.read_text("utf-8").strip()
+        except (OSError, UnicodeDecodeError):
+            kept = ""
+        if kept:
+            return kept
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", hostname).strip("-._")[:100] or "device"
+        made = f"{name}-{random.randrange(0x10000):04x}"
+        write_whole(place, made + "\n")
+        return made
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Replace a file: after a power cut there is the old text or the new one, never half of either."""
+    temporary = path.with_name(path.name + ".new")
+    with open(temporary, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)

@@ -1,0 +1,243 @@
+"""The runner's event loop: the channel to the worker, timers, and the attempts that run."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import signal
+import time
+
+from retirecluster.worker.runner import limits, processes
+from retirecluster.worker.runner.attempt import Attempt
+from retirecluster.worker.runner.behaviours import NEEDS_NO_SCRATCH
+from retirecluster.worker.runner.child import become_task
+from retirecluster.worker.runner.lines import decode_line, encode_line
+from retirecluster.worker.runner.scratch import ScratchRoot
+
+TYPE_CHECKING = False  # typing itself is heavy
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+
+class Runner:
+    """Everything the runner holds. `orders` and `reports` are the descriptors of the channel, both non-blocking."""
+
+    def __init__(self, orders: int, reports: int, scratch: ScratchRoot) -> None:
+        self._orders = orders
+        self._reports = reports
+        self._scratch = scratch
+        self._poll = select.poll()
+        self._readers: dict[int, Callable[[float], None]] = {}
+        self._attempts: dict[int, Attempt] = {}
+        self._by_pid: dict[int, Attempt] = {}
+        self._by_pipe: dict[int, Attempt] = {}
+        self._cleaners: set[int] = set()
+        self._incoming = bytearray()
+        self._outgoing = bytearray()
+        self._resting: set[int] = set()
+        self._congested = False
+        self._writing = False
+        self._leaving = False
+
+    def run(self, wakeup: int) -> None:
+        """Serve until the channel closes; then kill everything. `wakeup` is where signals write a byte."""
+        self._watch(self._orders, self._read_orders)
+        self._watch(wakeup, lambda now: self._woken(wakeup))
+        self.say({"e": "ready", "pid": os.getpid()})
+        while not self._leaving:
+            self._flush()
+            self._turn()
+        self._kill_everything()
+
+    def _turn(self) -> None:
+        events = self._poll.poll(self._wait_ms(time.monotonic()))
+        now = time.monotonic()
+        for fd, _ in events:
+            attempt = self._by_pipe.get(fd)
+            if attempt is not None:
+                self._read_task(attempt, fd, now)
+            elif (reader := self._readers.get(fd)) is not None:
+                reader(now)
+            elif fd == self._reports:
+                self._flush()
+        if self._resting:
+            self._wake_resting(now)
+        for attempt in self._attempts.values():
+            attempt.tick(now)
+
+    def _wait_ms(self, now: float) -> float | None:
+        wakes = [wake for each in self._attempts.values() if (wake := each.next_wake()) is not None]
+        if self._resting:
+            wakes.append(now + limits.TURN_S)
+        return max(0.0, min(wakes) - now) * 1000 + 0.5 if wakes else None
+
+    def _watch(self, fd: int, reader: Callable[[float], None]) -> None:
+        self._readers[fd] = reader
+        self._poll.register(fd, select.POLLIN)
+
+    # The channel
+
+    def say(self, message: dict[str, Any]) -> None:
+        """Send one message to the worker. It leaves at the end of the turn."""
+        self._outgoing += encode_line(message)
+
+    def _flush(self) -> None:
+        while self._outgoing:
+            try:
+                sent = os.write(self._reports, self._outgoing)
+            except BlockingIOError:
+                break
+            except OSError:  # nobody listens any more
+                self._leaving = True
+                return
+            del self._outgoing[:sent]
+        self._set_writing(bool(self._outgoing))
+        self._set_congested(len(self._outgoing) > (0 if self._congested else limits.CONGESTED_BYTES))
+
+    def _set_writing(self, writing: bool) -> None:
+        if writing and not self._writing:
+            self._poll.register(self._reports, select.POLLOUT)
+        elif self._writing and not writing:
+            self._poll.unregister(self._reports)
+        self._writing = writing
+
+    def _set_congested(self, congested: bool) -> None:
+        """While the worker does not keep up, tasks are not read: they wait in their own `write`."""
+        if congested == self._congested:
+            return
+        self._congested = congested
+        for attempt in self._attempts.values():
+            for fd in attempt.pipes:
+                if fd not in self._resting:
+                    self._poll.unregister(fd) if congested else self._poll.register(fd, select.POLLIN)
+
+    def _read_orders(self, now: float) -> None:
+        try:
+            data = os.read(self._orders, limits.READ_BYTES)
+        except BlockingIOError:
+            return
+        if not data:
+            self._leaving = True
+            return
+        self._incoming += data
+        if b"\n" not in data:
+            return
+        *lines, rest = self._incoming.split(b"\n")
+        self._incoming = rest
+        for line in lines:
+            self._obey(decode_line(bytes(line)), now)
+
+    def _obey(self, order: dict[str, Any], now: float) -> None:
+        if order["do"] == "run":
+            self._run(order, now)
+        elif order["do"] == "cancel":
+            attempt = self._attempts.get(order["n"])
+            if attempt is not None and not attempt.timed_out:
+                attempt.cancelled = True
+                attempt.stop(now, order.get("grace", limits.GRACE_S))
+
+    # Tasks
+
+    def _run(self, job: dict[str, Any], now: float) -> None:
+        number = job["n"]
+        try:
+            attempt = self._fork(job, now)
+        except OSError as error:
+            message = f"no process could be started: {error.strerror or errno.errorcode.get(error.errno or 0)}"
+            self.say({"e": "end", "n": number, "error": {"kind": "fork", "message": message, "retryable": True}})
+            return
+        self._attempts[number] = self._by_pid[attempt.pid] = attempt
+        for fd in attempt.pipes:
+            os.set_blocking(fd, False)
+            self._by_pipe[fd] = attempt
+            if not self._congested:
+                self._poll.register(fd, select.POLLIN)
+        self.say({"e": "started", "n": number, "pid": attempt.pid})
+
+    def _fork(self, job: dict[str, Any], now: float) -> Attempt:
+        scratch = None if job["type"] in NEEDS_NO_SCRATCH else self._scratch.take()
+        pipes: list[int] = []
+        runner = os.getpid()
+        try:
+            for _ in range(3):
+                pipes.extend(os.pipe())
+            pid = os.fork()
+        except OSError:
+            for fd in pipes:
+                os.close(fd)
+            raise
+        if pid == 0:
+            fds = max(*pipes, *self._readers, *self._by_pipe, self._reports) + 1
+            become_task(job, (pipes[1], pipes[3], pipes[5]), scratch, runner, fds)
+        for fd in pipes[1::2]:
+            os.close(fd)
+        attempt = Attempt(job["n"], pid, scratch, now, job["timeout"], self.say)
+        attempt.listen(*pipes[::2])
+        return attempt
+
+    def _read_task(self, attempt: Attempt, fd: int, now: float) -> None:
+        if not attempt.read(fd, now):
+            self._forget(fd)
+        elif not attempt.has_turn(now):
+            self._poll.unregister(fd)
+            self._resting.add(fd)
+        if len(self._outgoing) > limits.CONGESTED_BYTES:
+            self._flush()
+
+    def _wake_resting(self, now: float) -> None:
+        for attempt in self._attempts.values():
+            for fd in self._resting.intersection(attempt.pipes):
+                if attempt.has_turn(now):
+                    self._resting.discard(fd)
+                    if not self._congested:
+                        self._poll.register(fd, select.POLLIN)
+
+    def _forget(self, fd: int) -> None:
+        del self._by_pipe[fd]
+        if fd in self._resting:
+            self._resting.discard(fd)
+        elif not self._congested:
+            self._poll.unregister(fd)
+
+    # Ends
+
+    def _woken(self, wakeup: int) -> None:
+        os.read(wakeup, 4096)
+        self._reap()
+
+    def _reap(self) -> None:
+        while True:
+            for ended in processes.reap(self._by_pid):
+                self._cleaners.discard(ended.pid)
+                attempt = self._by_pid.pop(ended.pid, None)
+                if attempt is not None:
+                    self._finish(attempt, ended)
+            # Each stray that dies hands its own children to us: again, until there are none.
+            if not processes.kill_strays(self._by_pid.keys() | self._cleaners, self._by_pid):
+                return
+
+    def _finish(self, attempt: Attempt, ended: processes.Ended) -> None:
+        del self._attempts[attempt.number]
+        for fd in attempt.pipes:
+            self._forget(fd)
+        attempt.finish(ended, time.monotonic())
+        if attempt.scratch is not None:
+            cleaner = self._scratch.give_back(attempt.scratch)
+            if cleaner is not None:
+                self._cleaners.add(cleaner)
+
+    def _kill_everything(self) -> None:
+        """The worker is gone. No task outlives it."""
+        for pid in self._by_pid:
+            processes.kill_group(pid, signal.SIGKILL)
+        give_up_at = time.monotonic() + 5.0
+        while time.monotonic() < give_up_at:
+            for ended in processes.reap(self._by_pid):
+                self._by_pid.pop(ended.pid, None)
+            strays = processes.kill_strays(self._by_pid.keys(), self._by_pid)
+            if not self._by_pid and not strays:
+                break
+            time.sleep(0.005)
+        self._scratch.close()

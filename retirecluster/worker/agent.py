@@ -26,6 +26,8 @@ SEEN_ATTEMPTS = 10_000
 MAX_CLAIMS = 10_000
 """As many as one register message may list."""
 PREFETCH = 32
+PATIENCE_S = 0.5
+"""How long an attempt waits for a slot here while the main could give it to another device."""
 SHUTTING_DOWN = "worker shutting down"
 
 
@@ -58,6 +60,7 @@ class Agent:
     _died: list[Key] = field(factory=list, init=False)
     _seen: OrderedDict[Key, None] = field(factory=OrderedDict, init=False)
     _lease: IDelayedCall | None = field(default=None, init=False)
+    _patience: IDelayedCall | None = field(default=None, init=False)
     _syncing: dict[Key, Deferred[None]] = field(factory=dict, init=False)
 
     def remember(self, found: Mapping[Key, Remembered]) -> None:
@@ -90,6 +93,19 @@ class Agent:
             return self._refuse(assignment, f"the journal cannot be written: {error.strerror}")
         self.reached(failpoints.AFTER_ACCEPT)
         self.executor.execute_task(assignment)
+        self._be_patient()
+
+    def _be_patient(self) -> None:
+        """Short tasks are queued here; if they turn out to wait behind a long one, they go back to the main."""
+        if self._patience is None and self.executor.waiting:
+            self._patience = self.reactor.callLater(PATIENCE_S, self._lose_patience, self.executor.waiting_keys())
+
+    def _lose_patience(self, waited: set[Key]) -> None:
+        self._patience = None
+        if waited & self.executor.waiting_keys():
+            for assignment in self.executor.hand_back_waiting():
+                self._hand_back(assignment, "it waits behind a long task here")
+        self._be_patient()
 
     def _why_not(self, assignment: Assignment) -> str:
         if self.draining:
@@ -242,8 +258,9 @@ class Agent:
         await self.executor.idle()
         if deadline.active():
             deadline.cancel()
-        if self._lease is not None and self._lease.active():
-            self._lease.cancel()
+        for timer in (self._lease, self._patience):
+            if timer is not None and timer.active():
+                timer.cancel()
         # The farewell that follows means that nothing is left here: results that are being synced go first.
         for sending in list(self._syncing.values()):
             await sending

@@ -177,6 +177,10 @@ class TaskExecutor:
     def waiting(self) -> int:
         return len(self._queue)
 
+    def waiting_keys(self) -> set[Key]:
+        """The attempts that wait for a slot."""
+        return set(self._queue)
+
     def hand_back_waiting(self) -> list[Assignment]:
         """Give up all attempts that wait for a slot."""
         given = [each.assignment for each in self._queue.values()]

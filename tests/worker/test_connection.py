@@ -181,11 +181,24 @@ async def test_progress_is_not_sent_more_than_five_times_a_second(stage: Stage) 
 async def test_slots_are_kept_and_the_rest_waits(stage: Stage) -> None:
     worker = await stage.worker(slots=2)
     for number in range(6):
-        stage.main.assign(f"t{number}", "sleep", {"seconds": 0.2})
+        stage.main.assign(f"t{number}", "sleep", {"seconds": 0.1})
     await eventually(lambda: worker.executor.active == 2)
     assert worker.executor.waiting == 4
     assert [each["state"] for each in worker.agent.claims()] == ["running"] * 2 + ["queued"] * 4
     await eventually(lambda: len(stage.main.all("task_result")) == 6, "six results")
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_waits_behind_a_long_task_is_handed_back(stage: Stage) -> None:
+    worker = await stage.worker(slots=1)
+    refused = stage.main.next("task_refused")
+    for number in range(3):
+        stage.main.assign(f"t{number}", "sleep", {"seconds": 3})
+    assert (await refused)["reason"] == "it waits behind a long task here"
+    assert [each["task_id"] for each in stage.main.all("task_refused")] == ["t1", "t2"]
+    assert [each["task_id"] for each in worker.agent.claims()] == ["t0"]
+    stage.main.peer.say("task_cancel", {"task_id": "t0", "epoch": 1})
+    await eventually(lambda: stage.main.all("task_result"), "the end of the long one")
 
 
 @pytest_twisted.ensureDeferred

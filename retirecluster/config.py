@@ -25,6 +25,7 @@ from retirecluster.domain.fields import (
     Record,
     Text,
 )
+from retirecluster.domain.units import MIB
 
 PREFIX = "RETIRE_CLUSTER_"
 PATH = Text(4096, 1)
@@ -67,6 +68,25 @@ MAIN = Record(
             default=0.05,
         ),
         Field("max_tasks", Integer(1, 100_000_000), "tasks that may wait or run at once", default=2_000_000),
+        Field(
+            "min_free_bytes",
+            Integer(0, 2**50),
+            "free space on the disk of the data folder below which no new tasks are taken in",
+            default=64 * MIB,
+        ),
+        Field(
+            "reserve_bytes",
+            Integer(0, 2**40),
+            "size of a file in the data folder that makes room for the last turn when the disk is full",
+            default=8 * MIB,
+        ),
+        Field(
+            "keep_tasks_days",
+            Number(0, 36_500),
+            "days after its end that a task is kept, with its result and its idempotency key",
+            default=30.0,
+        ),
+        Field("keep_events", Integer(1000, 10**12), "events that are kept: the newest", default=1_000_000),
         Field("max_connections", Integer(1, 1_000_000), "worker connections in all", default=20_000),
         Field("max_connections_per_peer", Integer(1, 1_000_000), "worker connections from one address", default=4096),
         Field("log_level", Text(choices=LEVELS), default="info"),

@@ -78,6 +78,10 @@ class Cluster:
             problems.append("the store takes no writes")
         if not self.desk.accepting:
             problems.append("stopping")
+        if self.desk.turns.busy_s():
+            problems.append(f"another program has kept the database locked for {self.desk.turns.busy_s():.0f} s")
+        if self.desk.space.problem():
+            problems.append(f"no new tasks are taken in: {self.desk.space.problem()}")
         return {"status": "ok" if not problems else "failing", "problems": problems, "version": __version__}
 
     # -- tasks
@@ -114,7 +118,8 @@ class Cluster:
                 await waiting
         document = await self.task(task_id)
         if self.scheduler.task(task_id) is None and State(document["status"]) not in FINAL:
-            await self.desk.turns.committed()  # it ended just now, and that is on its way to the disk
+            with suppress(ClusterError):  # while the database is locked it is shown as it stands on disk
+                await self.desk.turns.answered()  # it ended just now, and that is on its way to the disk
             document = await self.task(task_id)
         return document
 
@@ -223,13 +228,13 @@ class Cluster:
         self.registry.update_device_status(device_id, **DEVICE_FLAGS[action])
         if action in ("drain", "undrain"):
             self.registry.broadcast_message(action, {"reason": "by a person"}, [device_id])
-        await self.desk.turns.committed()
+        await self.desk.turns.answered()
         return self.device(device_id)
 
     async def set_role(self, device_id: str, role: str) -> dict[str, Any]:
         """Give a device a role; it keeps it over restarts."""
         self.scheduler.fleet.set_role(self.registry.get(device_id), role, self.moment())
-        await self.desk.turns.committed()
+        await self.desk.turns.answered()
         return self.device(device_id)
 
     async def ping(self, device_id: str) -> dict[str, Any]:
@@ -246,13 +251,17 @@ class Cluster:
     async def remove_device(self, device_id: str) -> None:
         """Take a device that is not online out of the registry."""
         self.scheduler.remove(self.registry.get(device_id), self.moment())
-        await self.desk.turns.committed()
+        await self.desk.turns.answered()
 
     # -- events
 
     async def events_after(self, event_no: int, subject: str, limit: int) -> list[Row]:
         """Rows of the event log after an event, oldest first."""
         return await self.database.read(reads.events_txn, event_no, subject, limit)
+
+    async def refused_results(self, limit: int = 100) -> list[dict[str, Any]]:
+        """Results that did not count (late, of another device, in conflict, of no known task), newest first."""
+        return [views.instants(each) for each in await self.database.read(reads.refused_results_txn, limit)]
 
     async def first_event_no(self) -> int:
         """The oldest event that is still kept."""

@@ -73,7 +73,7 @@ class HeartbeatMonitor:
     def update_cluster_metrics(self) -> None:
         """Sample how many tasks have ended."""
         counts = self.scheduler.ledger.counts
-        ended = sum(counts[state] for state in FINAL)
+        ended = sum(counts[state] for state in FINAL) + self.scheduler.ledger.forgotten
         self.ended_samples.append((self.moment().mono_s, ended))
 
     def throughput_per_s(self) -> float:

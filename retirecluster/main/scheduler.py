@@ -13,8 +13,10 @@ from retirecluster.domain.errors import ClusterError
 from retirecluster.domain.fields import nearest
 from retirecluster.domain.lifecycle import FINAL, State
 from retirecluster.domain.scheduler import Attempt, Device, Moment, Scheduler, Task, Turn
+from retirecluster.domain.scheduler.turn import Refused
 from retirecluster.domain.task_types import BUILT_IN
 from retirecluster.domain.tasks import TaskSpec, spec_from_document
+from retirecluster.main.space import Space
 from retirecluster.main.turns import Turns
 from retirecluster.store import reads
 from retirecluster.store.database import Database
@@ -48,6 +50,7 @@ class TaskScheduler:
     database: Database
     turns: Turns
     moment: Callable[[], Moment]
+    space: Space
     accepting: bool = True
     _pending_keys: dict[str, tuple[str, str | None]] = field(factory=dict)
     _ends: dict[str, list[Deferred[None]]] = field(factory=dict)
@@ -57,7 +60,7 @@ class TaskScheduler:
     async def submit_tasks(self, specs: Sequence[TaskSpec]) -> list[Submitted]:
         """Take in tasks, all or none; returns when they are on disk.
 
-        Raises ClusterError: shutting_down, queue_full, unknown_type, idempotency_conflict.
+        Raises ClusterError: shutting_down, queue_full, unknown_type, idempotency_conflict, no_space, store_busy.
         """
         self._check_open(specs)
         known = await self._known_keys([spec.idempotency_key for spec in specs if spec.idempotency_key])
@@ -73,13 +76,28 @@ class TaskScheduler:
         tasks = self.scheduler.submit([*anonymous, *fresh.values()], self.moment())
         made = dict(zip(fresh, tasks[len(anonymous) :], strict=True))
         self._pending_keys.update({key: (task.task_id, fresh[key].request_digest) for key, task in made.items()})
+        if made:
+            self.turns.committed().addBoth(self._no_longer_pending, made)
         try:
-            await self.turns.committed()
-        finally:
-            for key in made:
-                self._pending_keys.pop(key, None)
+            await self.turns.answered()
+        except ClusterError:
+            self._take_back(tasks[: len(anonymous)])
+            raise
         rest = iter(tasks[: len(anonymous)])
         return [_submitted(spec, rest, made, known) for spec in specs]
+
+    def _no_longer_pending(self, _: object, made: dict[str, Task]) -> None:
+        for key in made:
+            self._pending_keys.pop(key, None)
+
+    def _take_back(self, tasks: list[Task]) -> None:
+        """Nobody was told of these tasks: whoever submitted them does it again, and they must not run twice.
+
+        Tasks with an idempotency key stay: the same key again is answered with the same task.
+        """
+        for task in tasks:
+            if self.scheduler.task(task.task_id) is task:
+                self.scheduler.tasks.cancel(task, self.moment(), "its submission was not acknowledged")
 
     async def retry(self, task_id: str) -> Submitted:
         """Submit a task that has ended once more, as a new task. Raises ClusterError: not_found, conflict."""
@@ -96,21 +114,21 @@ class TaskScheduler:
         """Cancel a task; returns its state now. A task that has ended is left as it is: conflict."""
         task = await self._live_task(task_id, "cancelled")
         self.scheduler.tasks.cancel(task, self.moment(), reason)
-        await self.turns.committed()
+        await self.turns.answered()
         return task.state.value
 
     async def hold_task(self, task_id: str, reason: str) -> str:
         """Hold a waiting task back; returns its state now."""
         task = await self._live_task(task_id, "held")
         self.scheduler.tasks.hold(task, self.moment(), reason)
-        await self.turns.committed()
+        await self.turns.answered()
         return task.state.value
 
     async def release_task(self, task_id: str) -> str:
         """Let a held task go on; returns its state now."""
         task = await self._live_task(task_id, "released")
         self.scheduler.tasks.release(task, self.moment())
-        await self.turns.committed()
+        await self.turns.answered()
         return task.state.value
 
     def ended(self, task_id: str) -> Deferred[None]:
@@ -143,13 +161,25 @@ class TaskScheduler:
         await self.turns.committed()  # what was just decided about it is visible to the read
         found = await self.database.read(reads.ended_attempt_txn, task_id, epoch)
         if found is None:
-            return ResultVerdict(task_id, epoch, False, f"there is no task {task_id}")
+            return await self._refuse(device_id, message, "not_found", f"there is no task {task_id}")
         holder, _, known_epoch, result_epoch, text = found
         if holder == device_id and result_epoch == known_epoch and text is not None:
             if text == reads.result_text(_result_document(message.data, known_epoch)):
                 return ResultVerdict(task_id, known_epoch, True)
-            return ResultVerdict(task_id, known_epoch, False, "another result of this attempt is on record")
-        return ResultVerdict(task_id, epoch, False, error.message)
+            reason = "another result of this attempt is on record"
+            return await self._refuse(device_id, message, "result_conflict", reason)
+        code = "stale_attempt" if error.code == "not_found" else error.code
+        return await self._refuse(device_id, message, code, error.message)
+
+    async def _refuse(self, device_id: str, message: Message, kind: str, reason: str) -> ResultVerdict:
+        """A result that does not count is kept aside before the device, which then forgets it, is told."""
+        data = message.data
+        task_id, epoch = data["task_id"], data.get("epoch")
+        document = _result_document(data, epoch)
+        refused = Refused(self.moment().wall_s, task_id, epoch, device_id, kind, reason, document)
+        self.scheduler.ledger.turn.refused.append(refused)
+        await self.turns.committed()
+        return ResultVerdict(task_id, epoch, False, reason)
 
     def handle_device_failure(self, device: Device, reason: str, *, closed: bool) -> None:
         """The connection of a device ended; see `Scheduler.disconnected`."""
@@ -170,6 +200,8 @@ class TaskScheduler:
     def _check_open(self, specs: Sequence[TaskSpec]) -> None:
         if not self.accepting:
             raise ClusterError("shutting_down")
+        self.space.check()
+        self.turns.check_free()
         for index, spec in enumerate(specs):
             if spec.task_type not in BUILT_IN and not self.is_offered(spec.task_type):
                 raise _unknown_type(spec.task_type, f"[{index}].task_type" if len(specs) > 1 else "task_type")
@@ -187,7 +219,7 @@ class TaskScheduler:
             if key in self._pending_keys:
                 found[key] = self._pending_keys[key]
         if any(key in self._pending_keys for key in keys):
-            await self.turns.committed()
+            await self.turns.answered()
         return found
 
     async def _live_task(self, task_id: str, wish: str) -> Task:
@@ -224,7 +256,7 @@ def _unknown_type(task_type: str, path: str) -> ClusterError:
     return ClusterError("unknown_type", f"{path}: no device offers {task_type!a}; {hint}", field=path)
 
 
-def _result_document(data: Any, epoch: int) -> dict[str, Any]:
+def _result_document(data: Any, epoch: int | None) -> dict[str, Any]:
     """A result as it is kept: with its epoch, and only what the protocol knows."""
     kept = ("status", "execution_time", "result", "error", "artifacts")
     return {"epoch": epoch} | {name: data[name] for name in kept if data.get(name) is not None}

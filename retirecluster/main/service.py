@@ -5,10 +5,13 @@ The one module of this room that touches the real clock and the global reactor.
 
 from __future__ import annotations
 
+import atexit
+import logging
 import os
 import signal
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from random import SystemRandom
 from typing import Any
@@ -16,7 +19,7 @@ from typing import Any
 from attrs import define
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, ensureDeferred
-from twisted.internet.error import CannotListenError
+from twisted.internet.error import CannotListenError, ReactorNotRunning
 from twisted.internet.interfaces import IListeningPort, IReactorCore
 from twisted.logger import Logger
 from twisted.python import usage
@@ -26,6 +29,7 @@ from retirecluster.config import load_config
 from retirecluster.domain import failpoints
 from retirecluster.domain.errors import ClusterError
 from retirecluster.domain.scheduler import Assign, Moment, Scheduler, Settings, Turn
+from retirecluster.main.cleaning import DAY_S, Cleaner
 from retirecluster.main.cluster import Cluster
 from retirecluster.main.events import EventBus
 from retirecluster.main.heartbeat import HeartbeatMonitor
@@ -34,13 +38,17 @@ from retirecluster.main.registry import DeviceRegistry
 from retirecluster.main.requests import ClientRequests
 from retirecluster.main.scheduler import TaskScheduler
 from retirecluster.main.server import ClusterServer, Limits
+from retirecluster.main.space import Reserve, Space
 from retirecluster.main.tokens import AdminToken
 from retirecluster.main.turns import Turns
 from retirecluster.store.database import Database
+from retirecluster.store.folder import DataFolder
 from retirecluster.store.writes import WriteSet
 from retirecluster.web.service import make_site
 
 log = Logger()
+STORE_FAILED_STATUS = 74
+"""Exit status when the database could not be written (EX_IOERR of sysexits.h)."""
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -91,6 +99,7 @@ class Rooms:
     cluster: Cluster
     events: EventBus
     token: AdminToken
+    cleaner: Cleaner
 
     @classmethod
     def build(
@@ -104,6 +113,9 @@ class Rooms:
         """Open the data folder and wire everything to it. Raises ClusterError bad_config."""
         folder = Path(settings["data_dir"])
         began = moment()
+        space = Space(folder, settings["min_free_bytes"], reactor.seconds)
+        reserve = Reserve(DataFolder(folder).reserve, settings["reserve_bytes"], space)
+        reserve.help_start()
         database = Database.open(folder, began, reactor, reached)
         token = AdminToken.load(folder)
         limits = Settings(
@@ -125,9 +137,11 @@ class Rooms:
             for task in turn.ended:
                 outputs.ended(task.task_id)
 
-        turns = Turns(scheduler, database, reactor, moment, deliver, fatal, reached)
+        if not reserve.make():
+            log.warn("no room for the reserve of {size} bytes in {folder}", size=reserve.size_bytes, folder=folder)
+        turns = Turns(scheduler, database, reactor, moment, deliver, fatal, reached, make_room=reserve.give_back)
         registry = DeviceRegistry(scheduler, turns, moment)
-        desk = TaskScheduler(scheduler, database, turns, moment)
+        desk = TaskScheduler(scheduler, database, turns, moment, space)
         tick_s = min(1.0, settings["offline_after_s"] / 4)
         heartbeat = HeartbeatMonitor(scheduler, registry, turns, events, reactor, moment, tick_s)
         cluster = Cluster(
@@ -146,7 +160,16 @@ class Rooms:
             clock=reactor,
             moment=moment,
         )
-        return cls(database, turns, scheduler, registry, desk, heartbeat, server, cluster, events, token)
+        cleaner = Cleaner(
+            scheduler=scheduler,
+            database=database,
+            reserve=reserve,
+            keep_tasks_s=settings["keep_tasks_days"] * DAY_S,
+            keep_events=settings["keep_events"],
+            clock=reactor,
+            moment=moment,
+        )
+        return cls(database, turns, scheduler, registry, desk, heartbeat, server, cluster, events, token, cleaner)
 
 
 class MainNode(MultiService):
@@ -168,6 +191,7 @@ class MainNode(MultiService):
             clock=reactor,
         )
         self.ports: list[IListeningPort] = []
+        self.failed = False
 
     @property
     def worker_port(self) -> int:
@@ -184,6 +208,7 @@ class MainNode(MultiService):
         settings, rooms, host = self.settings, self.rooms, self.settings["host"]
         rooms.database.start()
         rooms.heartbeat.start()
+        rooms.cleaner.start()
         rooms.turns.ask()
         for name, factory in (("port", rooms.server), ("web_port", self.site)):
             self.ports.append(_listen(self.reactor, settings[name], factory, host, name))
@@ -201,6 +226,7 @@ class MainNode(MultiService):
         rooms = self.rooms
         rooms.desk.accepting = False
         rooms.heartbeat.stop()
+        rooms.cleaner.stop()
         for port in self.ports:
             stopped = port.stopListening()
             if stopped is not None:
@@ -215,9 +241,23 @@ class MainNode(MultiService):
 
     def _fatal(self, failure: Failure) -> None:
         """The store does not take writes any more: stop, and say why. What was acknowledged is on disk."""
+        self.failed = True
         log.critical("the store failed, the main stops: {reason}", reason=failure.getErrorMessage())
         if IReactorCore.providedBy(self.reactor) and self.reactor.running:
-            self.reactor.stop()
+            with suppress(ReactorNotRunning):  # it is stopping already
+                self.reactor.stop()
+
+    def exit(self) -> None:
+        """Called as the process ends: makes a failed store a failed process.
+
+        twistd ends with status 0 whatever happened, and what is raised after its reactor is caught: this is the
+        one place left to say it to whoever started the process.
+        """
+        if self.failed:
+            logging.shutdown()
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(STORE_FAILED_STATUS)
 
 
 def _listen(reactor: Any, port: int, factory: Any, host: str, setting: str) -> IListeningPort:
@@ -253,7 +293,9 @@ def makeService(options: Options) -> MainNode:
     try:
         settings = options.settings()
         check_exposure(settings)
-        return MainNode(settings, reactor, failpoints.armed("main", os.environ, die))
+        node = MainNode(settings, reactor, failpoints.armed("main", os.environ, die))
     except ClusterError as error:
         sys.stderr.write(f"retire-main: {error.message}\n")
         sys.exit(2)
+    atexit.register(node.exit)
+    return node

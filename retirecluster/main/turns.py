@@ -7,6 +7,7 @@ decisions share one commit, and alone each has its own at once.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from attrs import define, field
@@ -20,13 +21,20 @@ from retirecluster.domain.errors import ClusterError
 from retirecluster.domain.lifecycle import State
 from retirecluster.domain.scheduler import Moment, Scheduler, Turn
 from retirecluster.store.database import Database
+from retirecluster.store.failures import StoreFailure, store_failure
 from retirecluster.store.writes import WriteSet
 
 log = Logger()
 LAZY_S = 0.1
+BUSY_PAUSE_S = 0.05
+"""Between two tries to write while another program has the database; each has waited BUSY_TIMEOUT_S already."""
 GATHER_S = 0.003
 MUCH = 4
 """Attempts held by devices from which on more is to be expected within GATHER_S."""
+
+
+Waiter = tuple["Deferred[None]", bool]
+"""Who waits for a commit, and whether however long it takes."""
 
 
 @define(eq=False)
@@ -34,6 +42,7 @@ class Turns:
     """Takes turns from the scheduler and puts them on disk, one after the other.
 
     `deliver(turn, writes)` is called once a turn is on disk; `fatal(reason)` if it cannot be put there.
+    `make_room()` is asked when the disk is full: True if it gave some back, for one more try.
     """
 
     scheduler: Scheduler
@@ -50,17 +59,44 @@ class Turns:
     _lazily: bool = False
     _urgent: bool = False
     _timer: IDelayedCall | None = None
-    _waiters: list[Deferred[None]] = field(factory=list)
+    _waiters: list[Waiter] = field(factory=list)
+    make_room: Callable[[], bool] = bool
+    _busy_since_s: float | None = None
+    _closing: bool = False
+    _last_failure: Failure | None = None
+    """Set while the last turn is written into the room that was given back."""
 
     def committed(self) -> Deferred[None]:
-        """A Deferred that fires when everything decided so far is on disk.
+        """A Deferred that fires when everything decided so far is on disk, however long that takes.
 
         It fails with ClusterError shutting_down if no more turns are taken.
         """
+        return self._wait(patient=True)
+
+    def answered(self) -> Deferred[None]:
+        """`committed`, for those who are to be told rather than left waiting.
+
+        It fails with ClusterError store_busy when another program keeps the database locked; what was decided is
+        written all the same once that is over.
+        """
+        if self._busy_since_s is not None:
+            return fail(self._busy())
+        return self._wait(patient=False)
+
+    def check_free(self) -> None:
+        """Raises ClusterError store_busy while another program keeps the database locked."""
+        if self._busy_since_s is not None:
+            raise self._busy()
+
+    def busy_s(self) -> float:
+        """How long it has been known that the database is locked by another program; 0 while it is not."""
+        return 0.0 if self._busy_since_s is None else self.clock.seconds() - self._busy_since_s
+
+    def _wait(self, *, patient: bool) -> Deferred[None]:
         if self.stopped:
             return fail(ClusterError("shutting_down"))
         waiter: Deferred[None] = Deferred()
-        self._waiters.append(waiter)
+        self._waiters.append((waiter, patient))
         self.ask()
         return waiter
 
@@ -95,28 +131,34 @@ class Turns:
         waiters, self._waiters = self._waiters, []
         if turn.empty:
             self._set_timer()
-            for waiter in waiters:
-                waiter.callback(None)
+            _tell(waiters)
             return
         self._urgent = False
         self.reached(failpoints.AFTER_DECIDE)
         writes = WriteSet.of(turn, self.scheduler.tasks.running_s(now))
         self.writing = True
+        self._write(turn, writes, waiters)
+
+    def _write(self, turn: Turn, writes: WriteSet, waiters: list[Waiter]) -> None:
         self.database.write(writes).addCallbacks(
-            self._done, self._failed, callbackArgs=(turn, writes, waiters), errbackArgs=(waiters,)
+            self._done, self._failed, callbackArgs=(turn, writes, waiters), errbackArgs=(turn, writes, waiters)
         ).addErrback(self._report)
 
-    def _done(self, _: Any, turn: Turn, writes: WriteSet, waiters: list[Deferred[None]]) -> None:
+    def _done(self, _: Any, turn: Turn, writes: WriteSet, waiters: list[Waiter]) -> None:
         self.writing = False
         self.commits += 1
+        if self._busy_since_s is not None:
+            log.info("the database is free again after {busy:.1f} s", busy=self.busy_s())
+            self._busy_since_s = None
         self._reached_after(turn)
         try:
-            for waiter in waiters:
-                waiter.callback(None)
+            _tell(waiters)
             self.deliver(turn, writes)
         finally:
             self._set_timer()
-            if self._urgent:
+            if self._last_failure is not None:
+                self._stop(self._last_failure, [])
+            elif self._urgent:
                 self.ask()
             elif not self.scheduler.ledger.turn.empty:
                 self.ask_lazily()
@@ -127,13 +169,44 @@ class Turns:
         if turn.results:
             self.reached(failpoints.AFTER_RESULT)
 
-    def _failed(self, failure: Failure, waiters: list[Deferred[None]]) -> None:
-        """The disk did not take it. What is in memory is ahead of the disk now: the only honest thing is to stop."""
+    def _failed(self, failure: Failure, turn: Turn, writes: WriteSet, waiters: list[Waiter]) -> None:
+        """A turn is not on disk: the same again if that can help."""
+        kind = store_failure(failure.value)
+        if kind is StoreFailure.BUSY and not self._closing:
+            self._be_busy(waiters)
+            self._asked = self.clock.callLater(BUSY_PAUSE_S, self._again, turn, writes, waiters)
+        elif kind is StoreFailure.FULL and self._last_failure is None and self.make_room():
+            self._last_failure = failure
+            self._write(turn, writes, waiters)
+        else:
+            self._stop(failure, waiters)
+
+    def _again(self, turn: Turn, writes: WriteSet, waiters: list[Waiter]) -> None:
+        self._asked = None
+        self._write(turn, writes, waiters)
+
+    def _be_busy(self, waiters: list[Waiter]) -> None:
+        """Another program has the database: answer those who are not to wait for its end."""
+        if self._busy_since_s is None:
+            self._busy_since_s = self.clock.seconds()
+            log.warn("another program keeps the database locked: writes wait for it")
+        for queue in (waiters, self._waiters):
+            impatient = [waiter for waiter, patient in queue if not patient]
+            queue[:] = [each for each in queue if each[1]]
+            for waiter in impatient:
+                waiter.errback(self._busy())
+
+    def _busy(self) -> ClusterError:
+        return ClusterError("store_busy", "another program keeps the main's database locked: try again later")
+
+    def _stop(self, failure: Failure, waiters: list[Waiter]) -> None:
+        """What is in memory is ahead of what can be put on disk: the only honest thing is to stop."""
         self.writing = False
         self.stopped = True
         self.stop_timers()
-        for waiter in waiters:
-            waiter.errback(failure)
+        waiting, self._waiters = [*waiters, *self._waiters], []
+        for waiter, _ in waiting:
+            waiter.errback(ClusterError("shutting_down", "the main cannot write to its disk, and stops"))
         self.fatal(failure)
 
     @staticmethod
@@ -156,8 +229,14 @@ class Turns:
         self._timer = self._asked = None
 
     async def close(self) -> None:
-        """Write what is left, then take no more turns."""
-        if not self.stopped:
+        """Write what is left, then take no more turns. Another program's lock is waited for only once more."""
+        self._closing = True
+        with suppress(ClusterError):
             await self.committed()
         self.stopped = True
         self.stop_timers()
+
+
+def _tell(waiters: list[Waiter]) -> None:
+    for waiter, _ in waiters:
+        waiter.callback(None)

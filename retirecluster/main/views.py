@@ -9,7 +9,7 @@ from retirecluster.domain.lifecycle import State
 from retirecluster.domain.scheduler import Device, Moment, Scheduler
 from retirecluster.domain.units import format_instant
 
-INSTANTS = ("created_at", "started_at", "finished_at", "deadline_at", "granted_at")
+INSTANTS = ("created_at", "started_at", "finished_at", "deadline_at", "granted_at", "at")
 
 
 def device_document(device: Device, now: Moment) -> dict[str, Any]:

@@ -6,11 +6,11 @@ acknowledged change is on disk: `synchronous=FULL`.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import secrets
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,43 +19,26 @@ from twisted.enterprise import adbapi
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 
+from retirecluster.domain import failpoints
 from retirecluster.domain.errors import ClusterError
 from retirecluster.domain.lifecycle import State
 from retirecluster.domain.scheduler import Moment, Scheduler
 from retirecluster.store import migrations, rows
+from retirecluster.store.failures import StoreFailure, store_failure
+from retirecluster.store.folder import DataFolder, Mark, lock_folder
+from retirecluster.store.integrity import check_file
 from retirecluster.store.reads import status_counts_txn
 from retirecluster.store.writes import WriteSet, write_txn
 
 T = TypeVar("T")
 BUSY_TIMEOUT_S = 5.0
 READERS = 2
-FILE_NAME = "cluster.db"
 
 
 def _prepare(connection: sqlite3.Connection) -> None:
     connection.isolation_level = None
     for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "cache_size = -16000"):
         connection.execute(f"PRAGMA {pragma}")
-
-
-def lock_folder(folder: Path) -> int:
-    """Take the data folder for this process alone; returns the descriptor that holds the lock.
-
-    Raises ClusterError bad_config if another process has it, or it cannot be written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise ClusterError("bad_config", f"data_dir: {folder} cannot be used: {error.strerror}") from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        raise ClusterError(
-            "bad_config", f"data_dir: {folder} is in use by another main: stop it, or name another"
-        ) from None
-    return descriptor
 
 
 @define(eq=False)
@@ -68,25 +51,29 @@ class Database:
     writer: adbapi.ConnectionPool
     reader: adbapi.ConnectionPool
     lock: int
+    mark: Mark
     closed: bool = field(default=False)
 
     @classmethod
-    def open(cls, folder: Path, now: Moment, reactor: Any) -> Database:
+    def open(
+        cls, folder: Path, now: Moment, reactor: Any, reached: failpoints.Reached = failpoints.unarmed
+    ) -> Database:
         """Lock the folder, bring the schema up to date, count the incarnation.
 
         Raises ClusterError bad_config with what is wrong and what to do.
         """
         lock = lock_folder(folder)
-        path = folder / FILE_NAME
+        files = DataFolder(folder)
+        path = files.database
         try:
-            cluster_id, incarnation = _open_schema(path, folder / "cluster.id", now)
-        except sqlite3.Error as error:
+            cluster_id, incarnation, mark = _open_schema(files, now, reached)
+        except (sqlite3.Error, OSError) as error:
             os.close(lock)
-            raise ClusterError("bad_config", f"{path} cannot be used: {error}; restore it from a backup") from None
+            raise ClusterError("bad_config", f"{path} cannot be used: {error}; {_way_on(error, files)}") from None
         except ClusterError:
             os.close(lock)
             raise
-        return cls(path, cluster_id, incarnation, _pool(path, 1, reactor), _pool(path, READERS, reactor), lock)
+        return cls(path, cluster_id, incarnation, _pool(path, 1, reactor), _pool(path, READERS, reactor), lock, mark)
 
     def start(self) -> None:
         self.writer.start()
@@ -94,7 +81,23 @@ class Database:
 
     def write(self, writes: WriteSet) -> Deferred[None]:
         """Put a write set on disk; fires when it is committed."""
-        return self.writer.runInteraction(write_txn, writes)
+        return self.writer.runWithConnection(self._write, writes)
+
+    def _write(self, connection: Any, writes: WriteSet) -> None:
+        cursor = connection.cursor()
+        commits = write_txn(cursor, writes)
+        cursor.close()
+        connection.commit()
+        with suppress(OSError):  # what counts is on disk
+            self.mark.put(commits)
+
+    def change(self, changing: Callable[..., T], *arguments: object) -> Deferred[T]:
+        """Run a `*_txn` function that changes what no turn speaks of, in line with the turns."""
+        return self.writer.runInteraction(changing, *arguments)
+
+    def checkpoint(self) -> Deferred[None]:
+        """Move what is in the -wal file into the database and cut that file, unless somebody reads just now."""
+        return self.writer.runWithConnection(_checkpoint)
 
     def read(self, reading: Callable[..., T], *arguments: object) -> Deferred[T]:
         """Run a `*_txn` function of `reads` beside the writer."""
@@ -109,10 +112,17 @@ class Database:
             cursor.close()
 
     def restore(self, scheduler: Scheduler, now: Moment) -> None:
-        """Fill an empty scheduler with what the database holds. Blocking: before anything is served."""
+        """Fill an empty scheduler with what the database holds. Blocking: before anything is served.
+
+        Raises ClusterError bad_config for rows that make no sense: damage that left the pages sound.
+        """
         connection = sqlite3.connect(self.path)
         try:
             _restore(connection, scheduler, now)
+        except (sqlite3.Error, ValueError, TypeError, LookupError, AttributeError) as error:
+            what = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            way_back = _restore_it(DataFolder(self.path.parent))
+            raise ClusterError("bad_config", f"{self.path} is damaged: {what}; {way_back}") from None
         finally:
             connection.close()
 
@@ -122,6 +132,7 @@ class Database:
             self.closed = True
             self.writer.close()
             self.reader.close()
+            self.mark.close()
             os.close(self.lock)
 
 
@@ -139,28 +150,81 @@ def _pool(path: Path, threads: int, reactor: Any) -> adbapi.ConnectionPool:
     )
 
 
-def _open_schema(path: Path, id_file: Path, now: Moment) -> tuple[str, int]:
-    """Migrate, check that the database is the one the folder belongs to, and count the incarnation."""
-    existed = id_file.exists()
-    if existed and (not path.exists() or path.stat().st_size == 0):
-        raise ClusterError(
-            "bad_config", f"{path} is missing or empty, but a cluster lived here: restore it, or remove {id_file}"
-        )
+def _checkpoint(connection: Any) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA busy_timeout = 100")
+    cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    cursor.execute(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT_S * 1000)}")
+    cursor.close()
+
+
+def _way_on(error: Exception, files: DataFolder) -> str:
+    if store_failure(error) is StoreFailure.FULL:
+        return f"make room on the disk of {files.path}"
+    return _restore_it(files)
+
+
+def _restore_it(files: DataFolder) -> str:
+    return f"restore a backup: {files.way_back()}"
+
+
+def _open_schema(files: DataFolder, now: Moment, reached: failpoints.Reached) -> tuple[str, int, Mark]:
+    """Check that the database is sound and the folder's own, migrate it, and count the incarnation."""
+    path = files.database
+    _check_before_use(files)
     connection = sqlite3.connect(path)
     try:
         os.chmod(path, 0o600)
         _prepare(connection)
-        migrations.migrate(connection, path)
+        migrations.migrate(connection, path, reached)
         cluster_id, incarnation = _count_incarnation(connection, now)
+        commits = connection.execute("SELECT commits FROM cluster").fetchone()[0]
     finally:
         connection.close()
-    if not existed:
-        id_file.write_text(cluster_id + "\n")
-    elif id_file.read_text().strip() != cluster_id:
+    if files.cluster_id() is None:
+        files.name_cluster(cluster_id)
+    mark = Mark(files.mark)
+    mark.put(commits)
+    mark.sync()
+    return cluster_id, incarnation, mark
+
+
+def _check_before_use(files: DataFolder) -> None:
+    """Nothing is written before it is clear that this is the whole database of this cluster. Raises ClusterError."""
+    path, way_back = files.database, _restore_it(files)
+    lived = files.identity.exists()
+    if not path.exists() or (path.stat().st_size == 0 and not Path(f"{path}-wal").exists()):
+        if lived:
+            what = "is empty" if path.exists() else "is missing"
+            raise ClusterError(
+                "bad_config",
+                f"{path} {what}, but a cluster lived here: {way_back} (or remove {files.identity} to begin anew)",
+            )
+        return
+    found = check_file(path, way_back)
+    if found is None:
+        if lived:
+            raise ClusterError("bad_config", f"{path} holds no cluster, but one lived here: {way_back}")
+        return
+    known = files.cluster_id()
+    if known not in (None, found.cluster_id):
         raise ClusterError(
-            "bad_config", f"{path} belongs to another cluster than {id_file} names: restore the right one"
+            "bad_config",
+            f"{path} belongs to {found.cluster_id}, and {files.identity} names {known}: put the right one there, or "
+            f"{way_back}",
         )
-    return cluster_id, incarnation
+    _check_complete(files, found.commits, way_back)
+
+
+def _check_complete(files: DataFolder, commits: int, way_back: str) -> None:
+    noted = Mark.read(files.mark)
+    if noted > commits:
+        path = files.database
+        raise ClusterError(
+            "bad_config",
+            f"{path} lacks the last {noted - commits} of {noted} transactions that were acknowledged: was {path}-wal "
+            f"deleted, or an old copy put there? Put the right files back, or {way_back} (FILE may be {path} itself)",
+        )
 
 
 def _count_incarnation(connection: sqlite3.Connection, now: Moment) -> tuple[str, int]:

@@ -225,6 +225,17 @@ def events_txn(cursor: Any, after_no: int, subject: str, limit: int) -> list[row
     return rows_found
 
 
+def refused_results_txn(cursor: Any, limit: int) -> list[dict[str, Any]]:
+    """Results that did not count, newest first; `result` is what the device sent, `at` Unix seconds."""
+    cursor.execute(
+        "SELECT at, task_id, epoch, device_id, kind, reason, document FROM refused_results "
+        "ORDER BY refused_no DESC LIMIT ?",
+        (limit,),
+    )
+    names = ("at", "task_id", "epoch", "device_id", "kind", "reason")
+    return [dict(zip(names, row, strict=False)) | {"result": json.loads(row[6])} for row in cursor.fetchall()]
+
+
 def first_event_no_txn(cursor: Any) -> int:
     """The oldest event that is still kept; 1 if there is none."""
     row = cursor.execute("SELECT min(event_no) FROM events").fetchone()

@@ -6,7 +6,7 @@ from typing import Any
 
 from attrs import frozen
 
-from retirecluster.domain.scheduler.turn import Turn
+from retirecluster.domain.scheduler.turn import Refused, Turn
 from retirecluster.domain.tasks import encode
 from retirecluster.store import rows
 
@@ -21,6 +21,14 @@ _PUT_RESULT = "INSERT OR REPLACE INTO results (task_seq, epoch, document) VALUES
 _INSERT_EVENT = (
     "INSERT INTO events (event_no, at, subject, kind, task_id, device_id, data) VALUES (?, ?, ?, ?, ?, ?, ?)"
 )
+_KEEP_REFUSED = (
+    "INSERT INTO refused_results (at, task_id, epoch, device_id, kind, reason, document) VALUES (?, ?, ?, ?, ?, ?, ?)"
+)
+_TRIM_REFUSED = "DELETE FROM refused_results WHERE refused_no <= (SELECT max(refused_no) FROM refused_results) - ?"
+REFUSED_KEPT = 1000
+"""Refused results that are kept: the newest."""
+REFUSED_CHARS = 65_536
+"""A longer document of a refused result is cut: whoever sends them may send many."""
 
 
 @frozen
@@ -34,6 +42,7 @@ class WriteSet:
     removed_devices: list[rows.Row]
     results: list[rows.Row]
     events: list[rows.Row]
+    refused: list[rows.Row]
     running_s: float
 
     @classmethod
@@ -51,12 +60,23 @@ class WriteSet:
                 (each.event_no, each.at, each.subject, each.kind, each.task_id, each.device_id, encode(each.data))
                 for each in turn.events
             ],
+            refused=[_refused_row(each) for each in turn.refused],
             running_s=running_s,
         )
 
 
-def write_txn(cursor: Any, writes: WriteSet) -> None:
-    """Put a write set on disk. The caller's pool commits when this returns."""
+def _refused_row(each: Refused) -> rows.Row:
+    text = encode(each.document)
+    if len(text) > REFUSED_CHARS:
+        text = encode({"cut_after_chars": REFUSED_CHARS, "text": text[:REFUSED_CHARS]})
+    return (each.at, each.task_id, each.epoch, each.device_id, each.kind, each.reason, text)
+
+
+def write_txn(cursor: Any, writes: WriteSet) -> int:
+    """Put a write set on disk; how many transactions the database has seen, this one included.
+
+    The caller commits when this returns.
+    """
     cursor.execute("BEGIN IMMEDIATE")
     for statement, many in (
         (_INSERT_TASK, writes.new_tasks),
@@ -66,7 +86,12 @@ def write_txn(cursor: Any, writes: WriteSet) -> None:
         ("DELETE FROM devices WHERE device_id = ?", writes.removed_devices),
         (_PUT_RESULT, writes.results),
         (_INSERT_EVENT, writes.events),
+        (_KEEP_REFUSED, writes.refused),
     ):
         if many:
             cursor.executemany(statement, many)
-    cursor.execute("UPDATE cluster SET running_s = ?", (writes.running_s,))
+    if writes.refused:
+        cursor.execute(_TRIM_REFUSED, (REFUSED_KEPT,))
+    cursor.execute("UPDATE cluster SET running_s = ?, commits = commits + 1", (writes.running_s,))
+    commits: int = cursor.execute("SELECT commits FROM cluster").fetchone()[0]
+    return commits

@@ -70,7 +70,7 @@ def problem(error: ClusterError, request_id: str, instance: str = "", status: in
     if code < 400:  # an error of the command line that has no business here
         code = 500
     headers: tuple[Header, ...] = ()
-    if code in (429, 503):
+    if code in (429, 503, 507):
         headers = (_RETRY,)
     elif code == 401:
         headers = (_BEARER,)

@@ -6,12 +6,13 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,15 +40,37 @@ class HttpProblem(Exception):
 class RealCluster:
     """A main, and workers by name, each in its own data folder under `folder`."""
 
+    host = "127.0.0.1"
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.environ: dict[str, str] = {}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.worker_port = self.web_port = 0
 
     # -- processes
 
-    def start_main(self, *options: str) -> None:
-        log = self._start(
+    def choose_ports(self) -> None:
+        """Settle on free ports, so that workers may be started before the main is."""
+        with socket.create_server((self.host, 0)) as one, socket.create_server((self.host, 0)) as two:
+            self.worker_port, self.web_port = one.getsockname()[1], two.getsockname()[1]
+
+    def start_main(self, *options: str, environ: Mapping[str, str] | None = None) -> None:
+        """Start the main and wait until it listens."""
+        log = self.launch_main(*options, environ=environ)
+
+        def listening() -> Any:
+            text = log.read_text()
+            assert self.processes["main"].poll() is None, text
+            workers = re.findall(r"workers: [\d.]+:(\d+)", text)
+            web = re.findall(r"web: http://[\d.]+:(\d+)/", text)
+            return (int(workers[-1]), int(web[-1])) if web and workers else None
+
+        self.worker_port, self.web_port = eventually(listening, what="listening")
+
+    def launch_main(self, *options: str, environ: Mapping[str, str] | None = None) -> Path:
+        """Start the main and wait for nothing; its log."""
+        return self._start(
             "main",
             [
                 "retire-main",
@@ -59,30 +82,31 @@ class RealCluster:
                 str(self.web_port),
                 *options,
             ],
+            environ,
         )
 
-        def listening() -> Any:
-            text = log.read_text()
-            assert self.processes["main"].poll() is None, text
-            workers = re.findall(r"workers: [\d.]+:(\d+)", text)
-            web = re.findall(r"web: http://[\d.]+:(\d+)/", text)
-            return (int(workers[-1]), int(web[-1])) if web and workers else None
-
-        self.worker_port, self.web_port = eventually(listening, what="listening")
-
-    def start_worker(self, name: str, *options: str) -> None:
+    def start_worker(self, name: str, *options: str, environ: Mapping[str, str] | None = None) -> None:
         data = str(self.folder / name)
-        join = f"127.0.0.1:{self.worker_port}"
-        self._start(name, ["retire-worker", "--join", join, "--data-dir", data, "--device-id", name, *options])
+        join = f"{self.host}:{self.worker_port}"
+        arguments = ["retire-worker", "--join", join, "--data-dir", data, "--device-id", name, *options]
+        self._start(name, arguments, environ)
 
-    def _start(self, name: str, arguments: list[str]) -> Path:
+    def _start(self, name: str, arguments: list[str], environ: Mapping[str, str] | None = None) -> Path:
         number = len(list(self.folder.glob(f"{name}-*.log")))
         log = self.folder / f"{name}-{number}.log"
         with log.open("wb") as output:
             self.processes[name] = subprocess.Popen(
-                [*TWISTD, "-n", "--pidfile=", *arguments], stdout=output, stderr=output, cwd=self.folder
+                [*self.prefix(name), *TWISTD, "-n", "--pidfile=", *arguments],
+                stdout=output,
+                stderr=output,
+                cwd=self.folder,
+                env={**os.environ, **self.environ, **(environ or {})},
             )
         return log
+
+    def prefix(self, name: str) -> list[str]:
+        """What is put before a daemon's command line."""
+        return []
 
     def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
         """Send a signal to one of the processes and wait for its end."""
@@ -117,7 +141,7 @@ class RealCluster:
     def request(self, method: str, path: str, body: Any = None, timeout_s: float = 60.0) -> Any:
         """The `data` of an answer of /api/v1. Raises HttpProblem."""
         request = urllib.request.Request(
-            f"http://127.0.0.1:{self.web_port}/api/v1/{path}",
+            f"http://{self.host}:{self.web_port}/api/v1/{path}",
             None if body is None else json.dumps(body).encode(),
             {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"},
             method=method,

@@ -21,6 +21,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from retirecluster.domain.devices import Presence, profile_from_register
 from retirecluster.domain.errors import ClusterError
 from retirecluster.domain.lifecycle import FINAL, HELD_BY_DEVICE, State
+from retirecluster.domain.replay import TaskFacts, replay
 from retirecluster.domain.scheduler import Assign, Attempt, Moment, Scheduler, Settings, Stop, Task
 from retirecluster.domain.tasks import spec_from_document
 from tests.store.disk import Disk
@@ -397,6 +398,13 @@ class Lifecycle(RuleBasedStateMachine):
         )
         for state, told, epoch, told_epoch in last:
             assert (state, epoch) == (told, told_epoch), "I15"
+
+    @invariant()
+    def replaying_the_log_gives_the_tables(self) -> None:
+        replayed = replay(self.disk.rows("SELECT * FROM events ORDER BY event_no"))
+        stored = self.disk.rows("SELECT task_id, state, epoch, charged, crashes, reason FROM tasks")
+        assert replayed.tasks == {row[0]: TaskFacts(*row[1:]) for row in stored}, "I15"
+        assert replayed.devices == dict(self.disk.rows("SELECT device_id, presence FROM devices")), "I15"
 
     # -- once faults stop, everything ends (I12)
 

@@ -195,6 +195,7 @@ async def test_what_waits_behind_a_long_task_is_handed_back(stage: Stage) -> Non
     for number in range(3):
         stage.main.assign(f"t{number}", "sleep", {"seconds": 3})
     assert (await refused)["reason"] == "it waits behind a long task here"
+    await eventually(lambda: len(stage.main.all("task_refused")) == 2, "both handed back")
     assert [each["task_id"] for each in stage.main.all("task_refused")] == ["t1", "t2"]
     assert [each["task_id"] for each in worker.agent.claims()] == ["t0"]
     stage.main.peer.say("task_cancel", {"task_id": "t0", "epoch": 1})

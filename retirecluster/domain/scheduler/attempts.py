@@ -167,7 +167,7 @@ class AttemptEvents:
     def crash_reported(self, task: Task, now: Moment, device_id: str) -> None:
         """A device reports that an attempt which is over already took its worker down: evidence, not a step."""
         task.crashes += 1
-        self.ledger.turn.tasks[task.seq] = task
+        self.ledger.note("crash_reported", task, now)
         if task.crashes >= CRASHES_TO_HOLD and task.state in (State.QUEUED, State.RETRYING):
             if task.state is State.QUEUED:
                 task.queue.leave(task)

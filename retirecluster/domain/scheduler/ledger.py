@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from attrs import define, field
@@ -15,7 +16,7 @@ from retirecluster.domain.tasks import PRIORITIES, TaskSpec
 
 @define(eq=False)
 class Ledger:
-    """Tasks that are not final by id, counts by state over all tasks ever kept, and the current turn."""
+    """Tasks that are not final by id, counts by state over all tasks that are kept, and the current turn."""
 
     tasks: dict[str, Task] = field(factory=dict)
     counts: Counter[State] = field(factory=Counter)
@@ -23,6 +24,8 @@ class Ledger:
     last_event_no: int = 0
     last_task_seq: int = 0
     retries: int = 0
+    forgotten: int = 0
+    """Tasks that ended and were removed by retention, since the main started."""
 
     def add(self, task: Task, spec: TaskSpec, now: Moment) -> None:
         """Take in a task that was just submitted."""
@@ -47,6 +50,17 @@ class Ledger:
             del self.tasks[task.task_id]
             self.turn.ended.append(task)
         self._log_task(event, task, now, {})
+
+    def note(self, kind: str, task: Task, now: Moment) -> None:
+        """Log, and have written, something about a task that is not a step."""
+        self.turn.tasks[task.seq] = task
+        self._log_task(kind, task, now, {})
+
+    def forget(self, counts: Mapping[State, int]) -> None:
+        """Tasks that ended long ago, by state, are kept no longer."""
+        for state, count in counts.items():
+            self.counts[state] -= count
+            self.forgotten += count
 
     def close_attempt(self, task: Task, outcome: str, now: Moment, *, charged: bool, reason: str = "") -> Attempt:
         """End the current attempt of `task`; the device's own books are the fleet's business."""

@@ -59,6 +59,19 @@ class Result:
     document: Mapping[str, Any]
 
 
+@frozen
+class Refused:
+    """A result that does not count, kept for people. `kind` is the code of the error; `epoch` as the device said it."""
+
+    at: float
+    task_id: str
+    epoch: int | None
+    device_id: str
+    kind: str
+    reason: str
+    document: Mapping[str, Any]
+
+
 @define(eq=False)
 class Turn:
     """What was decided since the last one."""
@@ -72,7 +85,16 @@ class Turn:
     events: list[Event] = field(factory=list)
     effects: list[Assign | Stop] = field(factory=list)
     ended: list[Task] = field(factory=list)
+    refused: list[Refused] = field(factory=list)
 
     @property
     def empty(self) -> bool:
-        return not (self.tasks or self.devices or self.events or self.effects or self.attempts or self.removed_devices)
+        return not (
+            self.tasks
+            or self.devices
+            or self.events
+            or self.effects
+            or self.attempts
+            or self.removed_devices
+            or self.refused
+        )

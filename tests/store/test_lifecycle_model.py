@@ -378,7 +378,9 @@ class Lifecycle(RuleBasedStateMachine):
             if task.state is State.QUEUED:
                 demand = task.queue.demand
                 for device in self.scheduler.devices.values():
-                    room = device.accepts and device.fits_now(demand.min_cpu_cores, demand.min_memory_bytes, task.task_type)
+                    room = device.accepts and device.fits_now(
+                        demand.min_cpu_cores, demand.min_memory_bytes, task.task_type
+                    )
                     assert not room or task.queue.misfit(device), "I16: a device with room was left idle"
 
     @invariant()

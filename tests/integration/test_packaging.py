@@ -1,0 +1,82 @@
+"""Installed from the checkout, as a wheel and editable: both daemons, the command, the schema and the pages are there."""
+
+from __future__ import annotations
+
+import shutil
+import site
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.integration
+
+
+def copy_of_the_checkout(folder: Path) -> Path:
+    """What git tracks, so that building leaves nothing in the tree under test."""
+    copy = folder / "checkout"
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if listed.returncode:
+        pytest.skip("the tests do not run from a git checkout")
+    for name in listed.stdout.splitlines():
+        if (ROOT / name).is_file():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, copy / name)
+    return copy
+
+
+def environment(folder: Path) -> Path:
+    """A fresh virtual environment that finds the dependencies of this one, but not the project."""
+    venv.create(folder, with_pip=False)
+    [packages] = folder.glob("lib/python*/site-packages")
+    (packages / "dependencies.pth").write_text("\n".join(site.getsitepackages()) + "\n")
+    return folder / "bin" / "python"
+
+
+@pytest.mark.parametrize("how", [[], ["--editable"]], ids=["wheel", "editable"])
+def test_installed(how: list[str], tmp_path: Path) -> None:
+    checkout, python = copy_of_the_checkout(tmp_path), environment(tmp_path / "venv")
+    install = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        str(python),
+        "install",
+        "--quiet",
+        "--no-deps",
+        *how,
+        str(checkout),
+    ]
+    done = subprocess.run(install, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+    def run(*arguments: str) -> str:
+        ended = subprocess.run([str(python), *arguments], capture_output=True, text=True, cwd=tmp_path, check=False)
+        assert ended.returncode == 0, ended.stderr
+        return ended.stdout
+
+    twistd = ["-c", "import sys; from twisted.scripts.twistd import run; sys.argv[0] = 'twistd'; run()"]
+    for daemon in ("retire-main", "retire-worker"):
+        assert "--data-dir" in run(*twistd, daemon, "--help")
+    assert "main node of a retirecluster" in run(*twistd, "--help")
+    assert run(str(tmp_path / "venv" / "bin" / "retire-cluster"), "version").strip()
+    where = "import retirecluster; print(retirecluster.__file__)"
+    assert str(tmp_path) in run("-c", where), "the environment uses its own copy"
+    assert run("-c", "from retirecluster.store.migrations import scripts; print(scripts()[0][0])").strip() == "1"
+    pages = "from importlib.resources import files; print((files('retirecluster.web.static') / 'index.html').is_file())"
+    assert run("-c", pages).strip() == "True"
+
+
+def test_the_plugin_folders_have_no_init() -> None:
+    """One in twisted/ breaks all imports of Twisted, one in twisted/plugins/ hides the plugin."""
+    assert [path.name for path in (ROOT / "twisted").rglob("*.py")] == ["retirecluster_plugin.py"]

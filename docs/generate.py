@@ -12,6 +12,7 @@ from pathlib import Path
 
 from retirecluster.config import KINDS, PREFIX
 from retirecluster.domain.errors import ERRORS
+from retirecluster.domain.failpoints import FAILPOINTS
 from retirecluster.domain.fields import MISSING, Field, Record
 from retirecluster.domain.lifecycle import TRANSITIONS, mermaid
 from retirecluster.domain.task_types import BUILT_IN
@@ -116,6 +117,15 @@ def routes() -> str:
     return table(["address", "needs", "query", "body", "what it does"], rows)
 
 
+def failpoints() -> str:
+    """The moments at which tests kill a daemon."""
+    return table(["failpoint", "daemon", "what was done when the process dies, and what was not"], _failpoint_rows())
+
+
+def _failpoint_rows() -> list[list[str]]:
+    return [[f"`{each.name}`", each.daemon, each.doc] for each in FAILPOINTS.values()]
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "messages": messages,
     "main-settings": settings("main"),
@@ -126,6 +136,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "task-types": task_types,
     "transitions": transitions,
     "diagram": diagram,
+    "failpoints": failpoints,
 }
 
 

@@ -24,6 +24,7 @@ from retirecluster.domain.fields import (
     Problem,
     Record,
     Text,
+    nearest,
 )
 from retirecluster.domain.units import MIB
 
@@ -65,7 +66,7 @@ MAIN = Record(
             Number(0, 3600),
             "how long a worker whose connection was closed without a farewell may take to come back before its "
             "tasks move on",
-            default=0.05,
+            default=1.0,
         ),
         Field("max_tasks", Integer(1, 100_000_000), "tasks that may wait or run at once", default=2_000_000),
         Field(
@@ -115,6 +116,8 @@ WORKER = Record(
     ),
     closed=True,
 )
+CLIENT_VARIABLES = {PREFIX + name for name in ("SERVER", "TOKEN", "TOKEN_FILE", "DATA_DIR", "FAILPOINT", "PROFILE")}
+"""Variables that are not settings of a daemon."""
 KINDS = {"main": MAIN, "worker": WORKER}
 
 
@@ -125,16 +128,17 @@ def default_document(kind: str) -> dict[str, Any]:
 
 
 def load_config(kind: str, cli: Mapping[str, Any], environ: Mapping[str, str], path: str | None) -> dict[str, Any]:
-    """The settings of a daemon from all layers; `cli` entries that are None were not given.
+    """The settings of a daemon from all layers; `cli` values are text or typed; those that are None were not given.
 
     Raises ClusterError bad_config whose message is one line that names the layer, the setting, and what is allowed.
     """
     record = KINDS[kind]
     settings = default_document(kind)
+    given = {name: _parsed(record.by_name[name], value) for name, value in cli.items() if value is not None}
     for origin, layer in (
         (f"{path}", _from_file(path)),
         ("environment", _from_environment(record, environ)),
-        ("command line", {name: value for name, value in cli.items() if value is not None}),
+        ("command line", given),
     ):
         problems = record.problems(layer)
         if problems:
@@ -158,7 +162,7 @@ def _from_file(path: str | None) -> dict[str, Any]:
         return {}
     try:
         text = Path(path).read_text("utf-8")
-        document = json.loads(text)
+        document = json.loads(text, object_pairs_hook=_no_name_twice)
     except OSError as error:
         raise ClusterError("bad_config", f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -170,7 +174,21 @@ def _from_file(path: str | None) -> dict[str, Any]:
     return document
 
 
+def _no_name_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = [name for name, _ in pairs]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"{name} stands there twice")
+    return dict(pairs)
+
+
 def _from_environment(record: Record, environ: Mapping[str, str]) -> dict[str, Any]:
+    known = {PREFIX + each.name.upper() for kind in KINDS.values() for each in kind.fields} | CLIENT_VARIABLES
+    for name in sorted(environ):
+        if name.startswith(PREFIX) and name not in known:
+            near = nearest(name, sorted(known))
+            hint = f"did you mean {near}?" if near else f"known are {', '.join(sorted(known))}"
+            raise ClusterError("bad_config", f"environment: {name}: is not a known setting; {hint}", field=name)
     return {
         each.name: _parsed(each, environ[PREFIX + each.name.upper()])
         for each in record.fields
@@ -178,9 +196,9 @@ def _from_environment(record: Record, environ: Mapping[str, str]) -> dict[str, A
     }
 
 
-def _parsed(each: Field, text: str) -> Any:
-    """A variable's text as the setting's type; text that does not fit stays text and is refused by the check."""
-    if isinstance(each.type, Text):
+def _parsed(each: Field, text: Any) -> Any:
+    """A text as the setting's type; one that does not fit stays text and is refused by the check."""
+    if isinstance(each.type, Text) or not isinstance(text, str):
         return text
     if isinstance(each.type, ListOf) and not text.lstrip().startswith("["):
         return [part.strip() for part in text.split(",") if part.strip()]

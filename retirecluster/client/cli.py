@@ -16,6 +16,7 @@ from retirecluster import __version__
 from retirecluster.client.commands_cluster import add_cluster, add_init, add_version
 from retirecluster.client.commands_devices import add_devices
 from retirecluster.client.commands_local import add_demo, add_up
+from retirecluster.client.commands_store import add_backup, add_restore
 from retirecluster.client.commands_submit import add_submit
 from retirecluster.client.commands_tasks import add_tasks
 from retirecluster.client.console import Console, quiet_broken_pipe
@@ -56,6 +57,8 @@ def build_parser() -> Parser:
     add_cluster(commands, shared)
     add_up(commands)
     add_demo(commands)
+    add_backup(commands)
+    add_restore(commands)
     add_init(commands)
     add_version(commands)
     return parser

@@ -72,7 +72,10 @@ SYSTEM_METRICS = Record(
 
 
 class Presence(str, Enum):
-    """Whether a device can be talked to. `disconnected` still holds its leases; `offline` holds nothing."""
+    """Whether a device can be talked to. `disconnected` may be back at once; `offline` was silent too long.
+
+    What a device holds does not depend on it: attempts end with their leases.
+    """
 
     ONLINE = "online"
     DISCONNECTED = "disconnected"

@@ -8,9 +8,9 @@ the field, what is allowed, and what was there.
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 from attrs import field, frozen
@@ -364,16 +364,8 @@ def _field_schema(each: Field) -> dict[str, Any]:
 
 def nearest(name: str, known: Mapping[str, object] | Sequence[str]) -> str | None:
     """The known name most like `name`, if one is near enough to be what was meant."""
-    from difflib import get_close_matches
-
     found = get_close_matches(name, list(known), n=1, cutoff=0.6)
     return found[0] if found else None
 
 
-def finite(value: object) -> bool:
-    """True for a number that is neither NaN nor infinite (booleans are not numbers)."""
-    return type(value) is int or (type(value) is float and math.isfinite(value))
-
-
 FieldType = Text | Integer | Number | Boolean | ListOf | MapOf | Anything | AnyObject | OneOf | Record
-Checker = Callable[[object, str, Problems], None]

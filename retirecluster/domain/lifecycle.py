@@ -76,6 +76,12 @@ TRANSITIONS = (
         "its device was silent too long",
     ),
     _row(
+        "moved_on",
+        {S.ASSIGNED, S.RUNNING},
+        {S.QUEUED, S.HELD},
+        "its device's connection was closed without a farewell; not charged",
+    ),
+    _row(
         "died",
         {S.RUNNING},
         {S.RETRYING, S.HELD, S.FAILED, S.LOST},

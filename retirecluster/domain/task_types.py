@@ -6,6 +6,7 @@ known to the workers that have it, and their payloads are checked there.
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 from attrs import frozen
@@ -58,7 +59,7 @@ BUILT_IN = _types(
     TaskType(
         "echo",
         "Give the message back.",
-        Record((Field("message", Anything(), "what to give back", default=""),)),
+        Record((Field("message", Anything(), "what to give back", default=""),), closed=True),
         "the message; JSON text unless it is a string",
     ),
     TaskType(
@@ -69,11 +70,12 @@ BUILT_IN = _types(
                 Field("duration_s", Number(0, 86_400), "seconds", default=MISSING),
                 Field("duration", Number(0, 86_400), "the same, by the name the original used"),
                 Field("seconds", Number(0, 86_400), "the same again"),
-            )
+            ),
+            closed=True,
         ),
         "`slept N s`",
     ),
-    TaskType("system_info", "Tell about the device it runs on.", Record(()), "a JSON object"),
+    TaskType("system_info", "Tell about the device it runs on.", Record((), closed=True), "a JSON object"),
     TaskType(
         "python_eval",
         "Evaluate one Python expression.",
@@ -85,7 +87,8 @@ BUILT_IN = _types(
                     MapOf(Anything(), 256),
                     "names that the expression may use, with JSON values",
                 ),
-            )
+            ),
+            closed=True,
         ),
         "the value: a string as it is, else its repr",
         runs_code=True,
@@ -99,7 +102,8 @@ BUILT_IN = _types(
                 Field("arguments", ListOf(Text(65_536, multiline=True), 1024), "sys.argv[1:]"),
                 Field("stdin", STDIN, "standard input"),
                 Field("environment", ENVIRONMENT, "environment variables"),
-            )
+            ),
+            closed=True,
         ),
         "what it prints",
         runs_code=True,
@@ -122,7 +126,8 @@ BUILT_IN = _types(
                 Field("shell", Boolean(), "run the string by /bin/sh -c", default=False),
                 Field("stdin", STDIN, "standard input"),
                 Field("environment", ENVIRONMENT, "environment variables"),
-            )
+            ),
+            closed=True,
         ),
         "what it prints",
         runs_code=True,
@@ -137,7 +142,8 @@ BUILT_IN = _types(
                 Field("headers", MapOf(Text(8192), 64), "request headers"),
                 Field("body", STDIN, "request body"),
                 Field("max_bytes", Integer(1, 131_072), "how much of the answer to keep", default=65_536),
-            )
+            ),
+            closed=True,
         ),
         "a JSON object: status, headers, body",
     ),
@@ -152,6 +158,23 @@ def payload_problems(task_type: str, payload: dict[str, Any], path: str = "paylo
     problems = known.payload.problems(payload, path)
     if task_type == "sleep" and not problems and not payload.keys() & {"duration_s", "duration", "seconds"}:
         problems.append(Problem(f"{path}.duration_s", "is required: number of seconds, 0 to 86400"))
-    if task_type == "command" and not problems and not payload.keys() & {"argv", "command"}:
-        problems.append(Problem(f"{path}.argv", 'is required: a list such as ["ls", "-l"]'))
+    if task_type == "command" and not problems:
+        problems += _command_problems(payload, path)
     return problems
+
+
+def _command_problems(payload: dict[str, Any], path: str) -> list[Problem]:
+    given = [name for name in ("argv", "command") if name in payload]
+    if not given:
+        return [Problem(f"{path}.argv", 'is required: a list such as ["ls", "-l"]')]
+    if len(given) > 1:
+        return [Problem(f"{path}.command", "is another name for argv: give one of them")]
+    name, value = given[0], payload[given[0]]
+    if "\0" in "".join(value):
+        return [Problem(f"{path}.{name}", "must not contain NUL characters")]
+    if isinstance(value, str) and not payload.get("shell"):
+        try:
+            shlex.split(value)
+        except ValueError as error:
+            return [Problem(f"{path}.{name}", f"cannot be split as a shell would: {str(error).lower()}")]
+    return []

@@ -13,7 +13,7 @@ from retirecluster.domain.devices import LABELS
 from retirecluster.domain.errors import ClusterError, invalid
 from retirecluster.domain.fields import AnyObject, Field, Integer, Number, Problem, Record, Text
 from retirecluster.domain.requirements import REQUIREMENT_FIELDS, Requirements
-from retirecluster.domain.task_types import BUILT_IN, TYPE_NAME, payload_problems
+from retirecluster.domain.task_types import TYPE_NAME, payload_problems
 
 PRIORITIES = ("low", "normal", "high", "urgent")
 AT_LEAST_ONCE, AT_MOST_ONCE = "at_least_once", "at_most_once"
@@ -183,8 +183,4 @@ def _digest(full: Mapping[str, Any]) -> str:
     return sha256(json.dumps(full, sort_keys=True).encode()).hexdigest()
 
 
-def known_type(task_type: str) -> bool:
-    return task_type in BUILT_IN
-
-
-__all__ = ["TASK_FIELDS", "Options", "Problem", "TaskSpec", "encode", "known_type", "spec_from_document"]
+__all__ = ["TASK_FIELDS", "Options", "Problem", "TaskSpec", "encode", "spec_from_document"]

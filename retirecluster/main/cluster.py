@@ -15,6 +15,7 @@ from retirecluster.domain.errors import ClusterError
 from retirecluster.domain.explain import explain
 from retirecluster.domain.lifecycle import FINAL, State
 from retirecluster.domain.scheduler import Moment, Scheduler
+from retirecluster.domain.scheduler.placement import RequirementClass
 from retirecluster.domain.task_types import BUILT_IN
 from retirecluster.domain.tasks import TaskSpec
 from retirecluster.main import views
@@ -95,19 +96,22 @@ class Cluster:
         document = await self.database.read(reads.task_txn, task_id)
         if document is None:
             raise ClusterError("not_found", f"there is no task {task_id}")
-        self._add_live(document)
+        self._add_live(document, {})
         del document["seq"]
         return views.instants(document)
 
-    def _add_live(self, document: dict[str, Any]) -> None:
+    def _add_live(self, document: dict[str, Any], reasons: dict[RequirementClass, str]) -> None:
+        """Add progress, and why it waits; `reasons` keeps what tasks that ask for the same have in common."""
         live = self.scheduler.task(document["task_id"])
         document["progress"] = None
         if live is None:
             return
         if live.progress is not None:
             document["progress"] = {"percent": live.progress[0], "message": live.progress[1]}
-        if live.state is State.QUEUED and document["status"] == State.QUEUED.value and "attempts" in document:
-            document["reason"] = self.why(live.task_id)["reason"]
+        if live.state is State.QUEUED and document["status"] == State.QUEUED.value:
+            if live.queue not in reasons:
+                reasons[live.queue] = self.why(live.task_id)["reason"]
+            document["reason"] = reasons[live.queue]
 
     async def wait(self, task_id: str, timeout_s: float) -> dict[str, Any]:
         """The task once it has ended, or as it stands after `timeout_s`."""
@@ -127,8 +131,9 @@ class Cluster:
         """Tasks, newest first, and the `before_seq` of the next page (None on the last)."""
         found = await self.database.read(reads.tasks_txn, wanted)
         more = found[-1]["seq"] if len(found) == wanted.limit else None
+        reasons: dict[RequirementClass, str] = {}
         for document in found:
-            self._add_live(document)
+            self._add_live(document, reasons)
             del document["seq"]
         return [views.instants(document) for document in found], more
 
@@ -148,6 +153,8 @@ class Cluster:
         if live is not None:
             epoch, chunks, next_seq = live
             finished = self.scheduler.task(task_id) is None
+            if finished:
+                await self.desk.turns.committed()  # else its result could be asked for before it is there
             return {"task_id": task_id, "epoch": epoch, "chunks": chunks, "next_seq": next_seq, "finished": finished}
         found = await self.database.read(reads.result_txn, task_id)
         if found is None:
@@ -158,7 +165,7 @@ class Cluster:
         return {
             "task_id": task_id,
             "epoch": ended_epoch,
-            "chunks": chunks[from_seq:],
+            "chunks": chunks[from_seq if from_seq <= len(chunks) else 0 :],
             "next_seq": len(chunks),
             "finished": finished,
         }

@@ -10,6 +10,8 @@ from attrs import define, field
 CAP_CHARS = 1_000_000
 """Kept for each running attempt; older pieces are dropped."""
 TOTAL_CAP_CHARS = 64_000_000
+PIECE_CHARS = 200
+"""What a piece costs beside its text."""
 ENDED_KEPT = 64
 """Tasks that have ended whose pieces are still kept."""
 
@@ -40,10 +42,10 @@ class OutputBoard:
             return False
         live.next_seq = seq + 1
         live.chunks.append({"seq": seq, "stream": stream, "data": data})
-        self._grow(live, len(data))
+        self._grow(live, len(data) + PIECE_CHARS)
         cap = CAP_CHARS if self.total_chars < TOTAL_CAP_CHARS else 0
         while live.size_chars > cap and len(live.chunks) > 1:
-            self._grow(live, -len(live.chunks.popleft()["data"]))
+            self._grow(live, -len(live.chunks.popleft()["data"]) - PIECE_CHARS)
         return True
 
     def read(self, task_id: str, from_seq: int) -> tuple[int, list[dict[str, Any]], int] | None:

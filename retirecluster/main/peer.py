@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 log = Logger()
 SENDER = "main-node"
 REGISTER_WITHIN_S = 10.0
+CLOSE_WITHIN_S = 5.0
+RESET_GRACE_S = 2.0
+"""How long a worker whose connection was reset may take to come back before its tasks move on."""
 
 
 class MainPeer(JsonLines):
@@ -37,6 +40,7 @@ class MainPeer(JsonLines):
         self.session = Session()
         self._pings: list[Deferred[bool]] = []
         self._deadline: IDelayedCall | None = None
+        self._closing: IDelayedCall | None = None
 
     @property
     def device_id(self) -> str | None:
@@ -129,7 +133,7 @@ class MainPeer(JsonLines):
 
     def ping(self, timeout_s: float) -> Deferred[bool]:
         waiting: Deferred[bool] = Deferred()
-        self._pings.append(waiting)
+        self._pings = [each for each in self._pings if not each.called] + [waiting]
         self.tell("ping", {})
         waiting.addTimeout(timeout_s, self.server.clock, onTimeoutCancel=lambda *_: False)
         return waiting
@@ -144,6 +148,12 @@ class MainPeer(JsonLines):
     def line_too_long(self) -> None:
         self.refuse(ClusterError("line_too_long", f"a line has more than {MAX_LINE_BYTES} bytes; the connection ends"))
 
+    def hang_up(self) -> None:
+        """Close once everything is sent; at once if the peer does not take it within `CLOSE_WITHIN_S`."""
+        if not self.dead:
+            super().hang_up()
+            self._closing = self.server.clock.callLater(CLOSE_WITHIN_S, self.abort)
+
     def _too_late(self) -> None:
         if not self.session.registered:
             self.refuse(ClusterError("register_timeout", f"nothing was asked for {REGISTER_WITHIN_S:g} s"))
@@ -157,10 +167,14 @@ class MainPeer(JsonLines):
         cut_off = self.dead
         super().connectionLost(reason)
         self._stop_deadline()
+        if self._closing is not None and self._closing.active():
+            self._closing.cancel()
         waiting, self._pings = self._pings, []
         for each in waiting:
             if not each.called:
                 each.callback(False)
         # Closed by the other side's system, and not by us: the process that held it has ended.
         closed = not cut_off and reason.check(ConnectionDone, ConnectionLost) is not None
-        self.server.lost(self, reason.getErrorMessage(), closed=closed)
+        # A reset says less: a worker that lives on sends one too, for what reached it after it gave up a broken line.
+        grace_s = 0.0 if reason.check(ConnectionDone) else RESET_GRACE_S
+        self.server.lost(self, reason.getErrorMessage(), closed=closed, grace_s=grace_s)

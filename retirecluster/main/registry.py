@@ -25,6 +25,7 @@ class Peer(Protocol):
     """A connection, as the registry sees it."""
 
     device_id: str | None
+    dead: bool
 
     def tell(self, name: str, data: dict[str, Any]) -> None:
         """Send a message."""
@@ -61,6 +62,8 @@ class DeviceRegistry:
         self._arriving.add(device_id)
         try:
             await self._arbitrate(device_id)
+            if peer.dead:
+                raise ClusterError("not_registered", f"the connection of {device_id} ended while it registered")
             registration = self._open(peer, device_id, message)
         finally:
             self._arriving.discard(device_id)
@@ -70,7 +73,8 @@ class DeviceRegistry:
     def _open(self, peer: Peer, device_id: str, message: Message) -> Registration:
         data = message.data
         claims = {(each["task_id"], each["epoch"]): each["state"] for each in data.get("attempts") or ()}
-        kept = {name: value for name, value in data.items() if name not in ("attempts", "auth")}
+        known = message.kind.data.by_name
+        kept = {name: value for name, value in data.items() if name in known and name not in ("attempts", "auth")}
         if data.get("attempts") is not None:
             kept["attempts"] = []  # that it keeps a journal is part of its profile
         self.sessions[device_id] = peer
@@ -125,12 +129,12 @@ class DeviceRegistry:
             raise ClusterError("not_found", f"there is no device {device_id}")
         return device
 
-    def forget(self, peer: Peer, reason: str, *, closed: bool) -> None:
-        """A connection ended without a farewell; see `Scheduler.disconnected` for `closed`."""
+    def forget(self, peer: Peer, reason: str, *, closed: bool, grace_s: float = 0.0) -> None:
+        """A connection ended without a farewell; see `Scheduler.disconnected` for `closed` and `grace_s`."""
         device = self._release(peer)
         if device is not None and device.presence is Presence.ONLINE:
             log.info("{device_id} disconnected: {reason}", device_id=device.device_id, reason=reason)
-            self.scheduler.disconnected(device, self.moment(), reason, closed=closed)
+            self.scheduler.disconnected(device, self.moment(), reason, closed=closed, grace_s=grace_s)
             self.turns.ask()
 
     def farewell(self, peer: Peer, reason: str) -> None:

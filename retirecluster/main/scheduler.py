@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from attrs import define, evolve, field, frozen
@@ -52,7 +52,8 @@ class TaskScheduler:
     moment: Callable[[], Moment]
     space: Space
     accepting: bool = True
-    _pending_keys: dict[str, tuple[str, str | None]] = field(factory=dict)
+    _taken_keys: dict[str, list[Deferred[None]]] = field(factory=dict)
+    """Idempotency keys of submits under way, with those who wait for each to be over."""
     _ends: dict[str, list[Deferred[None]]] = field(factory=dict)
 
     # -- people
@@ -63,7 +64,19 @@ class TaskScheduler:
         Raises ClusterError: shutting_down, queue_full, unknown_type, idempotency_conflict, no_space, store_busy.
         """
         self._check_open(specs)
-        known = await self._known_keys([spec.idempotency_key for spec in specs if spec.idempotency_key])
+        keys = sorted({spec.idempotency_key for spec in specs if spec.idempotency_key})
+        if not keys:
+            return await self._submit(specs, {})
+        await self._take_keys(keys)
+        try:
+            known = await self.database.read(reads.by_key_txn, keys)
+            return await self._submit(specs, known)
+        finally:
+            # Once what was decided is on disk, however long that takes, the keys are found there.
+            self.turns.committed().addBoth(self._give_keys_back, keys)
+
+    async def _submit(self, specs: Sequence[TaskSpec], known: Mapping[str, tuple[str, str | None]]) -> list[Submitted]:
+        """Submit what is not `known`: idempotency keys that tasks have, with their id and request digest."""
         fresh: dict[str, TaskSpec] = {}  # by key; a key that stands twice in a request is one task
         anonymous = [spec for spec in specs if not spec.idempotency_key]
         for spec in specs:
@@ -75,9 +88,6 @@ class TaskScheduler:
         self._check_open(specs)
         tasks = self.scheduler.submit([*anonymous, *fresh.values()], self.moment())
         made = dict(zip(fresh, tasks[len(anonymous) :], strict=True))
-        self._pending_keys.update({key: (task.task_id, fresh[key].request_digest) for key, task in made.items()})
-        if made:
-            self.turns.committed().addBoth(self._no_longer_pending, made)
         try:
             await self.turns.answered()
         except ClusterError:
@@ -86,9 +96,17 @@ class TaskScheduler:
         rest = iter(tasks[: len(anonymous)])
         return [_submitted(spec, rest, made, known) for spec in specs]
 
-    def _no_longer_pending(self, _: object, made: dict[str, Task]) -> None:
-        for key in made:
-            self._pending_keys.pop(key, None)
+    async def _take_keys(self, keys: list[str]) -> None:
+        """Have these keys to oneself: of two submits with one key, the second sees what the first has done."""
+        while taken := [key for key in keys if key in self._taken_keys]:
+            waiting: Deferred[None] = Deferred()
+            self._taken_keys[taken[0]].append(waiting)
+            await waiting
+        self._taken_keys.update({key: [] for key in keys})
+
+    def _give_keys_back(self, _: object, keys: list[str]) -> None:
+        for waiting in [each for key in keys for each in self._taken_keys.pop(key)]:
+            waiting.callback(None)
 
     def _take_back(self, tasks: list[Task]) -> None:
         """Nobody was told of these tasks: whoever submitted them does it again, and they must not run twice.
@@ -133,9 +151,14 @@ class TaskScheduler:
 
     def ended(self, task_id: str) -> Deferred[None]:
         """Fires when the task, which must not be final yet, has ended and that is on disk. May be cancelled."""
-        waiting: Deferred[None] = Deferred(lambda d: self._ends.get(task_id, []).remove(d))
+        waiting: Deferred[None] = Deferred(lambda cancelled: self._no_longer_waits(task_id, cancelled))
         self._ends.setdefault(task_id, []).append(waiting)
         return waiting
+
+    def _no_longer_waits(self, task_id: str, waiting: Deferred[None]) -> None:
+        others = [each for each in self._ends.pop(task_id, []) if each is not waiting]
+        if others:
+            self._ends[task_id] = others
 
     # -- devices
 
@@ -210,18 +233,6 @@ class TaskScheduler:
         """Whether any device that is known offers a type."""
         return any(task_type in (each.profile.task_types or ()) for each in self.scheduler.devices.values())
 
-    async def _known_keys(self, keys: list[str]) -> dict[str, tuple[str, str | None]]:
-        """Of these idempotency keys, those that a task has: (task_id, request digest)."""
-        if not keys:
-            return {}
-        found: dict[str, tuple[str, str | None]] = dict(await self.database.read(reads.by_key_txn, keys))
-        for key in keys:
-            if key in self._pending_keys:
-                found[key] = self._pending_keys[key]
-        if any(key in self._pending_keys for key in keys):
-            await self.turns.answered()
-        return found
-
     async def _live_task(self, task_id: str, wish: str) -> Task:
         task = self.scheduler.task(task_id)
         if task is not None:
@@ -241,7 +252,9 @@ def _check_same(spec: TaskSpec, digest: str | None) -> None:
         )
 
 
-def _submitted(spec: TaskSpec, rest: Any, made: dict[str, Task], known: dict[str, tuple[str, str | None]]) -> Submitted:
+def _submitted(
+    spec: TaskSpec, rest: Any, made: dict[str, Task], known: Mapping[str, tuple[str, str | None]]
+) -> Submitted:
     key = spec.idempotency_key
     if not key:
         return Submitted(next(rest).task_id, State.QUEUED.value)

@@ -11,6 +11,7 @@ from twisted.internet.defer import ensureDeferred
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from retirecluster.domain.errors import ClusterError
 from retirecluster.domain.lifecycle import State
@@ -111,11 +112,11 @@ class ClusterServer(ServerFactory):
         self.peers.add(peer)
         return peer
 
-    def lost(self, peer: MainPeer, reason: str, *, closed: bool) -> None:
+    def lost(self, peer: MainPeer, reason: str, *, closed: bool, grace_s: float = 0.0) -> None:
         """A connection has ended."""
         self.peers.discard(peer)
         self.limits.leave(peer.host)
-        self.registry.forget(peer, reason, closed=closed)
+        self.registry.forget(peer, reason, closed=closed, grace_s=grace_s)
 
     def close(self) -> None:
         """Say farewell to everybody."""
@@ -136,9 +137,7 @@ class ClusterServer(ServerFactory):
             else:
                 self._send_assign(effect, effect.task.body)
         if unread:
-            ensureDeferred(self._assign_unread(unread)).addErrback(
-                lambda failure: log.failure("assignments could not be read", failure)
-            )
+            ensureDeferred(self._assign_unread(unread)).addErrback(self._not_assigned, unread)
 
     async def _assign_unread(self, effects: list[Assign]) -> None:
         """Assign tasks whose bodies are in the store alone."""
@@ -154,6 +153,15 @@ class ClusterServer(ServerFactory):
                     self._send_stop(
                         Stop(effect.device_id, effect.session_no, task.task_id, effect.attempt.epoch, reason)
                     )
+
+    def _not_assigned(self, failure: Failure, effects: list[Assign]) -> None:
+        """Give back what could not be sent: the devices know nothing of it."""
+        log.failure("assignments could not be read", failure)
+        for effect in effects:
+            if effect.task.attempt is effect.attempt:
+                reason = "its specification could not be read"
+                self.scheduler.scheduler.attempts.refused(effect.task, effect.attempt, self.moment(), reason)
+        self.scheduler.turns.ask()
 
     def _send_assign(self, effect: Assign, body: str) -> None:
         peer = self.registry.session(effect.device_id, effect.session_no)
@@ -255,7 +263,11 @@ class ClusterServer(ServerFactory):
         self.registry.update_device_status(peer.device_id, draining=draining)
 
     def _disconnect(self, peer: MainPeer, message: Message) -> None:
-        self.registry.farewell(peer, message.data.get("reason") or "no reason given")
+        reason = message.data.get("reason") or "no reason given"
+        if message.data.get("returning"):
+            self.registry.forget(peer, reason, closed=False)
+        else:
+            self.registry.farewell(peer, reason)
         peer.hang_up()
 
     def _error(self, peer: MainPeer, message: Message) -> None:

@@ -22,7 +22,6 @@ from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.error import CannotListenError, ReactorNotRunning
 from twisted.internet.interfaces import IListeningPort, IReactorCore
 from twisted.logger import Logger
-from twisted.python import usage
 from twisted.python.failure import Failure
 
 from retirecluster.config import load_config
@@ -41,6 +40,7 @@ from retirecluster.main.server import ClusterServer, Limits
 from retirecluster.main.space import Reserve, Space
 from retirecluster.main.tokens import AdminToken
 from retirecluster.main.turns import Turns
+from retirecluster.options import DaemonOptions
 from retirecluster.store.database import Database
 from retirecluster.store.folder import DataFolder
 from retirecluster.store.writes import WriteSet
@@ -52,16 +52,17 @@ STORE_FAILED_STATUS = 74
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
-class Options(usage.Options):
+class Options(DaemonOptions):
     """The command line; what is not given comes from the environment, the file, and the defaults."""
 
+    command = "retire-main"
     synopsis = "[options]"
     longdesc = "The main node: takes in tasks, places them on workers, and shows what happens."
     optParameters = [
         ["data-dir", "d", None, "Folder of the database, the admin token and the logs."],
         ["host", None, None, "Address that both ports listen on."],
-        ["port", "p", None, "TCP port for workers (0: a free one).", int],
-        ["web-port", "w", None, "TCP port for the web API and the dashboard (0: a free one).", int],
+        ["port", "p", None, "TCP port for workers (0: a free one)."],
+        ["web-port", "w", None, "TCP port for the web API and the dashboard (0: a free one)."],
         ["config", "c", None, "JSON file with settings; see retire-cluster init main."],
         ["log-level", None, None, "debug, info, warn or error."],
     ]
@@ -206,12 +207,13 @@ class MainNode(MultiService):
     def startService(self) -> None:
         super().startService()
         settings, rooms, host = self.settings, self.rooms, self.settings["host"]
+        # First, as it may fail: whoever connects is answered when the reactor runs, and threads would outlive an exit.
+        for name, factory in (("port", rooms.server), ("web_port", self.site)):
+            self.ports.append(_listen(self.reactor, settings[name], factory, host, name))
         rooms.database.start()
         rooms.heartbeat.start()
         rooms.cleaner.start()
         rooms.turns.ask()
-        for name, factory in (("port", rooms.server), ("web_port", self.site)):
-            self.ports.append(_listen(self.reactor, settings[name], factory, host, name))
         counts = rooms.scheduler.ledger.tasks
         log.info("cluster {id}, start {no}", id=rooms.database.cluster_id, no=rooms.database.incarnation)
         log.info("{tasks} tasks, {devices} devices restored", tasks=len(counts), devices=len(rooms.scheduler.devices))
@@ -264,7 +266,8 @@ def _listen(reactor: Any, port: int, factory: Any, host: str, setting: str) -> I
     try:
         listening: IListeningPort = reactor.listenTCP(port, factory, backlog=1024, interface=host)
     except CannotListenError as error:
-        sys.stderr.write(f"retire-main: {setting}: {host}:{port} cannot be listened on: {error.socketError}\n")
+        # The process's own stderr: by now twistd has made the other one a part of its log.
+        print(f"retire-main: {setting}: {host}:{port} cannot be used: {error.socketError}", file=sys.__stderr__)
         sys.exit(2)
     return listening
 

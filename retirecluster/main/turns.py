@@ -125,19 +125,29 @@ class Turns:
 
     def _begin(self) -> None:
         self._asked = None
-        now = self.moment()
-        self.scheduler.run_timers(now)
-        turn = self.scheduler.take_turn(now)
+        try:
+            turn, writes = self._decide()
+        except Exception:
+            # A mistake of ours has left the picture in memory half changed: a restart finds what is on disk.
+            log.failure("a turn could not be decided")
+            self._stop(Failure(), [])
+            return
         waiters, self._waiters = self._waiters, []
         if turn.empty:
             self._set_timer()
             _tell(waiters)
             return
         self._urgent = False
-        self.reached(failpoints.AFTER_DECIDE)
-        writes = WriteSet.of(turn, self.scheduler.tasks.running_s(now))
         self.writing = True
+        self.reached(failpoints.AFTER_DECIDE)
         self._write(turn, writes, waiters)
+
+    def _decide(self) -> tuple[Turn, WriteSet]:
+        """Everything that is to be written now."""
+        now = self.moment()
+        self.scheduler.run_timers(now)
+        turn = self.scheduler.take_turn(now)
+        return turn, WriteSet.of(turn, self.scheduler.tasks.running_s(now))
 
     def _write(self, turn: Turn, writes: WriteSet, waiters: list[Waiter]) -> None:
         self.database.write(writes).addCallbacks(

@@ -26,7 +26,7 @@ from retirecluster.domain.scheduler import Moment, Scheduler
 from retirecluster.store import migrations, rows
 from retirecluster.store.failures import StoreFailure, store_failure
 from retirecluster.store.folder import DataFolder, Mark, lock_folder
-from retirecluster.store.integrity import check_file
+from retirecluster.store.integrity import check_file, one_line
 from retirecluster.store.reads import status_counts_txn
 from retirecluster.store.writes import WriteSet, write_txn
 
@@ -38,6 +38,13 @@ READERS = 2
 def _prepare(connection: sqlite3.Connection) -> None:
     connection.isolation_level = None
     for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "cache_size = -16000"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _prepare_reading(connection: sqlite3.Connection) -> None:
+    # Not as for writing: to ask for WAL waits for whoever has the database locked, even where it is WAL already.
+    connection.isolation_level = None
+    for pragma in ("query_only = ON", "cache_size = -16000"):
         connection.execute(f"PRAGMA {pragma}")
 
 
@@ -67,13 +74,22 @@ class Database:
         path = files.database
         try:
             cluster_id, incarnation, mark = _open_schema(files, now, reached)
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, UnicodeError) as error:
             os.close(lock)
-            raise ClusterError("bad_config", f"{path} cannot be used: {error}; {_way_on(error, files)}") from None
+            what = f"{path} cannot be used: {one_line(error)}; {_way_on(error, files)}"
+            raise ClusterError("bad_config", what) from None
         except ClusterError:
             os.close(lock)
             raise
-        return cls(path, cluster_id, incarnation, _pool(path, 1, reactor), _pool(path, READERS, reactor), lock, mark)
+        return cls(
+            path,
+            cluster_id,
+            incarnation,
+            _pool(path, 1, reactor, _prepare),
+            _pool(path, READERS, reactor, _prepare_reading),
+            lock,
+            mark,
+        )
 
     def start(self) -> None:
         self.writer.start()
@@ -84,16 +100,13 @@ class Database:
         return self.writer.runWithConnection(self._write, writes)
 
     def _write(self, connection: Any, writes: WriteSet) -> None:
-        cursor = connection.cursor()
-        commits = write_txn(cursor, writes)
-        cursor.close()
-        connection.commit()
+        commits = _transaction(connection, write_txn, writes)
         with suppress(OSError):  # what counts is on disk
             self.mark.put(commits)
 
     def change(self, changing: Callable[..., T], *arguments: object) -> Deferred[T]:
         """Run a `*_txn` function that changes what no turn speaks of, in line with the turns."""
-        return self.writer.runInteraction(changing, *arguments)
+        return self.writer.runWithConnection(_transaction, changing, *arguments)
 
     def checkpoint(self) -> Deferred[None]:
         """Move what is in the -wal file into the database and cut that file, unless somebody reads just now."""
@@ -120,7 +133,7 @@ class Database:
         try:
             _restore(connection, scheduler, now)
         except (sqlite3.Error, ValueError, TypeError, LookupError, AttributeError) as error:
-            what = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            what = f"{type(error).__name__}: {one_line(error)}"
             way_back = _restore_it(DataFolder(self.path.parent))
             raise ClusterError("bad_config", f"{self.path} is damaged: {what}; {way_back}") from None
         finally:
@@ -136,7 +149,9 @@ class Database:
             os.close(self.lock)
 
 
-def _pool(path: Path, threads: int, reactor: Any) -> adbapi.ConnectionPool:
+def _pool(
+    path: Path, threads: int, reactor: Any, prepare: Callable[[sqlite3.Connection], None]
+) -> adbapi.ConnectionPool:
     return adbapi.ConnectionPool(
         "sqlite3",
         str(path),
@@ -144,10 +159,22 @@ def _pool(path: Path, threads: int, reactor: Any) -> adbapi.ConnectionPool:
         check_same_thread=False,
         cp_min=threads,
         cp_max=threads,
-        cp_openfun=_prepare,
+        cp_openfun=prepare,
         cp_noisy=False,
         cp_reactor=reactor,
     )
+
+
+def _transaction(connection: Any, changing: Callable[..., T], *arguments: object) -> T:
+    cursor = connection.cursor()
+    try:
+        result = changing(cursor, *arguments)
+    finally:
+        # Here and not when it is collected: that may be in the reactor's thread, which would then wait, with all of
+        # Python, for whatever this connection does by then, such as waiting for a lock.
+        cursor.close()
+    connection.commit()
+    return result
 
 
 def _checkpoint(connection: Any) -> None:

@@ -37,7 +37,7 @@ def migrate(connection: sqlite3.Connection, path: Path, reached: failpoints.Reac
         _back_up(connection, path.with_name(f"{path.name}.before-{version + 1:03}"))
     for number, script in known:
         if number > version:
-            _apply(connection, number, script)
+            apply(connection, number, script)
             reached(failpoints.MIGRATING)
 
 
@@ -75,7 +75,7 @@ def _back_up(connection: sqlite3.Connection, copy: Path) -> None:
     draft.replace(copy)
 
 
-def _apply(connection: sqlite3.Connection, number: int, script: str) -> None:
+def apply(connection: sqlite3.Connection, number: int, script: str) -> None:
     """Apply one file in one transaction, the version number included."""
     connection.executescript(
         f"BEGIN IMMEDIATE;\n{script}\nPRAGMA application_id = {APPLICATION_ID};\n"

@@ -14,7 +14,7 @@ from retirecluster.web.calls import Call, Web
 EVENTS_QUERY = Record(
     (
         Field("after", Integer(), "events with higher numbers than this", default=0),
-        Field("subject", Text(choices=("task", "device")), "only events about these", default=""),
+        Field("subject", Text(choices=("task", "device", "cluster")), "only events about these", default=""),
         Field("limit", Integer(1, 1000), "how many at most", default=100),
     ),
     closed=True,

@@ -262,7 +262,14 @@ MESSAGES = _catalogue(
         Field("result", Anything(), required=True),
         early=True,
     ),
-    _row("disconnect", "main worker client", "A graceful end.", REASON, early=True),
+    _row(
+        "disconnect",
+        "main worker client",
+        "A graceful end.",
+        REASON,
+        Field("returning", Boolean(), "a worker goes on with what it runs, and connects again", nullable=True),
+        early=True,
+    ),
     _row(
         "error",
         "main worker client",

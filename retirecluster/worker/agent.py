@@ -258,12 +258,12 @@ class Agent:
         await self.executor.idle()
         if deadline.active():
             deadline.cancel()
-        for timer in (self._lease, self._patience):
-            if timer is not None and timer.active():
-                timer.cancel()
         # The farewell that follows means that nothing is left here: results that are being synced go first.
         for sending in list(self._syncing.values()):
             await sending
+        for timer in (self._lease, self._patience):
+            if timer is not None and timer.active():
+                timer.cancel()
         self.reached(failpoints.STOPPING)
         for assignment, ran in stopped:
             self._hand_back_stopped(assignment, ran)

@@ -24,6 +24,8 @@ from retirecluster.worker.agent import Agent
 
 GREETING_WITHIN_S = 15.0
 """How long the main may take to greet and to answer the registration."""
+CLOSED_WITHIN_S = 1.0
+"""How long the last words on a line that is given up may take to leave this process."""
 FIRST_RETRY_S, RETRY_CAP_S = 0.03, 30.0
 
 
@@ -230,8 +232,17 @@ class WorkerConnection(JsonLines):
             wait_s = self._silence_s
         else:
             self.log.warn("the main has been silent for {silent_s} s; connecting anew", silent_s=round(silent_s))
-            return self.abort()
+            return self._give_up_line()
         self._watchdog = self._reactor.callLater(wait_s, self._watch)
+
+    def _give_up_line(self) -> None:
+        """Close a line that brings nothing any more. The other direction may still work: a bare close would look as if
+        this process had been killed, and what runs here would be started elsewhere."""
+        if not self.registered:
+            return self.abort()
+        self.say("disconnect", {"reason": "the main is silent", "returning": True})
+        self.hang_up()
+        self._watchdog = self._reactor.callLater(CLOSED_WITHIN_S, self.abort)
 
     # Tasks
 

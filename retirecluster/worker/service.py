@@ -25,12 +25,12 @@ from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
-from twisted.python import usage
 
 from retirecluster.config import load_config
 from retirecluster.domain import failpoints
 from retirecluster.domain.errors import ClusterError
 from retirecluster.domain.task_types import BUILT_IN
+from retirecluster.options import DaemonOptions
 from retirecluster.platforms.base import Platform
 from retirecluster.platforms.choose import choose_platform
 from retirecluster.wire.messages import PROTOCOL_VERSION
@@ -52,18 +52,19 @@ ISOLATION = 1
 """Own process group, resource limits, clean environment, private folder; see the security page."""
 
 
-class Options(usage.Options):
+class Options(DaemonOptions):
     """What `twistd retire-worker` takes. Everything may also stand in a JSON file or in RETIRE_CLUSTER_*."""
 
+    command = "retire-worker"
     optParameters = [
         ["join", "j", None, "The main node: HOST or HOST:PORT."],
         ["data-dir", "d", None, "Folder of the journal and the tasks' scratch folders."],
         ["device-id", None, None, "Name of this device in the cluster; else one is made and kept."],
         ["role", None, None, "worker, compute, mobile, storage, nas, or a role of your own."],
-        ["slots", None, None, "Tasks that run at the same time.", int],
+        ["slots", None, None, "Tasks that run at the same time."],
         ["config", "c", None, "JSON file with settings."],
         ["platform", None, None, "Announce this platform instead of the real one (for demonstrations)."],
-        ["memory-gb", None, None, "Announce this much memory, in GiB (for demonstrations).", float],
+        ["memory-gb", None, None, "Announce this much memory, in GiB (for demonstrations)."],
     ]
     optFlags = [["test", None, "Connect, say what answers, and leave: exit code 0 if a main is there."]]
 

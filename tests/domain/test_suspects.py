@@ -89,7 +89,7 @@ def test_a_probe_that_was_lost_is_granted_again() -> None:
     probe = probe_of(bed)
     device = bed.scheduler.devices["a"]
     bed.scheduler.disconnected(device, bed.now, "gone", closed=True)
-    bed.mono_s += 1
+    bed.mono_s += 2
     bed.scheduler.run_timers(bed.now)
     assert probe.state is State.QUEUED
     bed.scheduler.register(profile_from_register("a", DOCUMENT), DOCUMENT, {}, bed.now)

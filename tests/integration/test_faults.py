@@ -49,7 +49,7 @@ def test_a_killed_worker_loses_nothing(cluster: RealCluster, tmp_path: Path) -> 
     assert all(cluster.ended(task_id)["status"] == "completed" for task_id in ids)
     assert cluster.devices()["one"] in ("disconnected", "offline")
     task = cluster.get(f"tasks/{held[0]}")
-    assert [attempt["outcome"] for attempt in task["attempts"]] == ["lease_over", "completed"]
+    assert [attempt["outcome"] for attempt in task["attempts"]] == ["moved_on", "completed"]
     eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in runner_pids), 5, "the end of its tasks")
 
 

@@ -1,4 +1,4 @@
-"""Installed from the checkout, as a wheel and editable: both daemons, the command, the schema and the pages are there."""
+"""Installed from the checkout, as a wheel and editable: daemons, command, schema and pages are there."""
 
 from __future__ import annotations
 

@@ -317,7 +317,24 @@ async def test_a_silent_main_is_pinged_and_then_left(stage: Stage) -> None:
     ping, register = stage.main.next("ping"), stage.main.next("register")
     await ping
     await register
+    # A bare close would look as if the worker had been killed.
+    assert [each.get("returning") for each in stage.main.all("disconnect")] == [True]
     stage.main.answers = True
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_lease_counts_from_the_claim_and_not_from_the_answer(stage: Stage) -> None:
+    stage.main.lease_s = 2.0
+    answer, asked = stage.main._registered, []
+
+    def late(peer: Any) -> None:
+        asked.append(reactor.seconds())
+        reactor.callLater(0.6, answer, peer)
+
+    stage.main._registered = late  # type: ignore[method-assign]
+    worker = await stage.worker()
+    assert worker.agent._lease is not None
+    assert worker.agent._lease.getTime() <= asked[0] + 1.5
 
 
 @pytest_twisted.ensureDeferred
@@ -419,6 +436,39 @@ async def test_stopping_waits_for_what_ends_in_time_and_hands_back_the_rest(stag
         ("(closed)", None),
     ]
     assert gone_within([runner_pid], 1.0)
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_handed_back_is_gone_by_then(stage: Stage) -> None:
+    worker = await stage.worker(drain_s=0.1)
+    said = stage.main.next("task_output")
+    stage.main.assign("t", "command", {"command": "echo $$; exec sleep 60", "shell": True})
+    pid = int((await said)["data"])
+    living: list[bool] = []
+    stage.main.next("task_refused", lambda data: living.append(alive(pid)) is None)
+    await worker.service.stopService()
+    await eventually(lambda: living, "handing back")
+    assert living == [False]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_result_that_is_being_synced_goes_before_the_farewell(stage: Stage) -> None:
+    worker = await stage.worker()
+    waiting: list[Deferred[None]] = []
+
+    async def slowly(function: Callable[[], Any]) -> Any:
+        if worker.agent._spool:
+            waiting.append(sleep(0.3))
+            await waiting[-1]
+        return function()
+
+    worker.journal.in_thread = slowly
+    stage.main.assign("t", "echo", {"message": "once"}, delivery="at_most_once")
+    await eventually(lambda: waiting, "the sync of the result")
+    await worker.service.stopService()
+    await eventually(lambda: stage.main.all("(closed)"))
+    names = [name for name, _ in stage.main.messages if name in ("task_result", "task_refused", "disconnect")]
+    assert names == ["task_result", "disconnect"]
 
 
 @pytest_twisted.ensureDeferred

@@ -19,6 +19,8 @@ from retirecluster.domain.scheduler.timers import Timers
 from retirecluster.domain.scheduler.turn import Assign, Result
 from retirecluster.domain.units import format_duration
 
+MOVES_TO_HOLD = 20
+"""Attempts of a task that may end with a closed connection before a person has to look at it."""
 SUCCESS = frozenset({"completed", "success"})
 
 
@@ -127,9 +129,11 @@ class AttemptEvents:
             self._close(task, "lost", now, charged=True, reason=reason)
             self.ledger.step("lease_over", task, State.LOST, now, reason)
         elif state is State.ASSIGNED:
+            self._take_away(task, attempt)
             self._close(task, "never_started", now, reason=reason)
             self._requeue("lease_over", task, now, reason)
         else:
+            self._take_away(task, attempt)
             self._close(task, "lease_over", now, charged=True, reason=reason)
             if task.charged > task.options.max_retries:
                 self.ledger.step("lease_over", task, State.FAILED, now, _exhausted(task, reason))
@@ -137,6 +141,27 @@ class AttemptEvents:
                 # At once and to the head: it has waited its turn before.
                 self.ledger.retries += 1
                 self._requeue("lease_over", task, now, reason)
+
+    def moved_on(self, task: Task, attempt: Attempt, now: Moment, reason: str) -> None:
+        """The worker is probably dead: the task goes to the head of the queue, not charged, as nobody knows.
+
+        If it did die, it says so when it is back, and that counts as a crash. A task that moves on and on is
+        held: it may be what ends the devices.
+        """
+        if task.state is State.CANCELLING:
+            self.lease_over(task, attempt, now, reason)
+            return
+        self._take_away(task, attempt)
+        self._close(task, "moved_on", now, reason=reason)
+        if task.epoch - task.charged > MOVES_TO_HOLD:
+            self.ledger.step(
+                "moved_on", task, State.HELD, now, f"held: it lost its device {task.epoch} times ({reason})"
+            )
+        else:
+            self._requeue("moved_on", task, now, reason)
+
+    def _take_away(self, task: Task, attempt: Attempt) -> None:
+        self.fleet.devices[attempt.device_id].taken[task.task_id, attempt.epoch] = None
 
     def never_started(self, task: Task, now: Moment, reason: str) -> None:
         """Its device came back and knows nothing of it."""

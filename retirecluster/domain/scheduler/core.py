@@ -11,6 +11,7 @@ from attrs import define, frozen
 from retirecluster.domain.devices import DeviceProfile, Presence
 from retirecluster.domain.errors import ClusterError
 from retirecluster.domain.lifecycle import State
+from retirecluster.domain.retry import backoff_bound_s
 from retirecluster.domain.scheduler.attempts import AttemptEvents
 from retirecluster.domain.scheduler.fleet import Fleet
 from retirecluster.domain.scheduler.ledger import Ledger
@@ -35,7 +36,7 @@ class Settings:
 
     lease_s: float = 300.0
     offline_after_s: float = 300.0
-    failover_grace_s: float = 0.05
+    failover_grace_s: float = 1.0
     max_tasks: int = 2_000_000
 
 
@@ -66,7 +67,8 @@ class Scheduler:
     def create(cls, settings: Settings, random: Random, began: Moment) -> Scheduler:
         """An empty one; `began` is when this life of the main started."""
         devices: dict[str, Device] = {}
-        ledger, queues, timers = Ledger(), Queues(devices), Timers()
+        ledger, queues = Ledger(), Queues(devices)
+        timers = Timers(lambda subject: subject in ledger.tasks or subject in devices)
         fleet = Fleet(devices, queues, ledger)
         tasks = TaskEvents(ledger, queues, fleet, timers, random, began_mono_s=began.mono_s)
         attempts = AttemptEvents(ledger, queues, fleet, timers, random)
@@ -140,9 +142,11 @@ class Scheduler:
                 self._resume(device, task, attempt, claim, now)
                 resume.append(key)
         for (task_id, epoch), claim in claims.items():
-            stale = self.task(task_id) if claim == "died" else None
-            if stale is not None and (task_id, epoch) not in resume and epoch < stale.epoch + (stale.attempt is None):
+            # Evidence counts once, and only from the device that was running it.
+            stale = self.task(task_id) if claim == "died" and (task_id, epoch) in device.taken else None
+            if stale is not None:
                 self.attempts.crash_reported(stale, now, device.device_id)
+        device.taken.clear()
         stop = [key for key in claims if key not in set(resume)]
         return Registration(device.session_no, resume, stop)
 
@@ -179,18 +183,18 @@ class Scheduler:
                 stop.append(key)
         return renewed, stop
 
-    def disconnected(self, device: Device, now: Moment, reason: str, *, closed: bool) -> None:
+    def disconnected(self, device: Device, now: Moment, reason: str, *, closed: bool, grace_s: float = 0.0) -> None:
         """The connection of an online device ended.
 
         `closed`: the peer's system closed it without a word of farewell, which is what happens when a process
-        is killed; its tasks move on after `failover_grace_s`, unless a second run at the same time must be
-        excluded. Otherwise the link is silent, the worker may well go on, and the leases decide.
+        is killed; its tasks move on after `failover_grace_s` (or `grace_s`, if that is longer), unless a second
+        run at the same time must be excluded. Otherwise the link is silent, the worker may well go on, and the
+        leases decide.
         """
         self.fleet.set_presence(device, Presence.DISCONNECTED, "disconnected", now, reason)
         if closed and device.attempts:
-            self.timers.add(
-                now.mono_s + self.settings.failover_grace_s, "failover", device.device_id, device.session_no
-            )
+            at_mono_s = now.mono_s + max(grace_s, self.settings.failover_grace_s)
+            self.timers.add(at_mono_s, "failover", device.device_id, device.session_no)
 
     def left(self, device: Device, now: Moment, reason: str) -> None:
         """A device said farewell: nothing of what it held runs any more."""
@@ -268,7 +272,7 @@ class Scheduler:
             attempt, options = task.attempt, task.options
             assert attempt is not None
             if options.on_disconnect == KEEP and not options.at_most_once:
-                self.attempts.lease_over(task, attempt, now, f"the connection of {device_id} broke")
+                self.attempts.moved_on(task, attempt, now, f"the connection of {device_id} broke")
 
     def _give_up_all(self, device: Device, now: Moment, reason: str) -> None:
         for task in list(device.attempts.values()):
@@ -298,7 +302,9 @@ class Scheduler:
             self.queues.push(task)
         elif task.state is State.RETRYING:
             pause_s = (task.not_before_at or now.wall_s) - now.wall_s
-            self.timers.add(now.mono_s + min(max(pause_s, 0.0), 300.0), "backoff", task.task_id, task.epoch)
+            self.timers.add(
+                now.mono_s + min(max(pause_s, 0.0), backoff_bound_s(task.charged)), "backoff", task.task_id, task.epoch
+            )
         if task.deadline_at is not None:
             left_s = min(max(task.deadline_at - now.wall_s, 0.0), task.deadline_at - task.created_at)
             self.timers.add(now.mono_s + left_s, "deadline", task.task_id, 0)

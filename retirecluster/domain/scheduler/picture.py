@@ -106,6 +106,8 @@ class Device:
     register: Mapping[str, Any] = field(factory=dict)
     metrics: Mapping[str, Any] = field(factory=dict)
     attempts: dict[str, Task] = field(factory=dict)
+    taken: dict[tuple[str, int], None] = field(factory=dict)
+    """(task_id, epoch) of attempts that were given up while it was away: it may yet say what became of them."""
     reserved_cores: float = 0.0
     reserved_bytes: int = 0
     completed: int = 0

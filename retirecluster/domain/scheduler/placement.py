@@ -132,6 +132,8 @@ class Queues:
     classes_of: dict[str, dict[RequirementClass, None]] = field(factory=dict)
     """By device id: the live classes it fits."""
     type_means: dict[str, tuple[int, float]] = field(factory=dict)
+    retire_at: int = LIVE_CLASSES
+    """How many live classes are too many; doubles where they are all needed, so that the walk is paid for."""
 
     def class_for(self, demand: Requirements, task_type: str, needs_journal: bool) -> RequirementClass:
         """The class of such tasks; made if it is new."""
@@ -178,12 +180,23 @@ class Queues:
         while heads:
             entry, each = heappop(heads)
             device = each.best_device()
-            if device is None:
+            if device is None or self._outranked(entry, each, device):
                 self.ready.pop(each, None)
                 continue
             heappop(each.waiting)
             yield entry[3], device
             self._enter(each, heads)
+
+    def _outranked(self, entry: Waiting, each: RequirementClass, device: Device) -> bool:
+        """Only a place in the device's queue is left, and a task that goes before this one wants a slot there."""
+        if len(device.attempts) < device.profile.slots:
+            return False
+        for other in self.classes_of.get(device.device_id, ()):
+            if other is not each and other.waiting:
+                head = other.head()
+                if head is not None and head[:2] < entry[:2]:
+                    return True
+        return False
 
     def measured(self, device: Device, task_type: str, execution_s: float) -> None:
         """Learn from how long a task of this type took on this device."""
@@ -200,8 +213,9 @@ class Queues:
 
     def _revive(self, queue: RequirementClass) -> None:
         """Bring a class to life: match it with every device, once."""
-        if len(self.live) >= LIVE_CLASSES:
+        if len(self.live) >= self.retire_at:
             self._retire_idle()
+        self.classes.setdefault((queue.demand, queue.task_type, queue.needs_journal), queue)
         self.live[queue] = None
         for device in self.devices.values():
             self._match(queue, device, self.classes_of.setdefault(device.device_id, {}))
@@ -210,15 +224,18 @@ class Queues:
 
     def _retire_idle(self) -> None:
         """Drop every class that has no task; `class_for` and `push` bring it back when it is needed."""
-        for key, each in list(self.classes.items()):
+        for each in list(self.live):
             if each.head() is None:
-                del self.classes[key]
-                self.live.pop(each, None)
+                key = (each.demand, each.task_type, each.needs_journal)
+                if self.classes.get(key) is each:
+                    del self.classes[key]
+                del self.live[each]
                 self.ready.pop(each, None)
                 for device_id in each.fitting:
                     self.classes_of[device_id].pop(each, None)
                 each.fitting.clear()
                 each.offers.clear()
+        self.retire_at = max(LIVE_CLASSES, 2 * len(self.live))
 
     @staticmethod
     def _match(each: RequirementClass, device: Device, mine: dict[RequirementClass, None]) -> None:

@@ -1,0 +1,76 @@
+"""What is forgotten after a while: tasks that ended long ago, old events, old refused results.
+
+Each call removes at most BATCH_ROWS rows in one short transaction, so that turns are never kept waiting for long.
+
+Pages that become free are used again for what comes next, so that the file stops growing once the oldest tasks are
+as old as they may get. It does not shrink: `auto_vacuum` would cost every write for a day that may never come.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from attrs import frozen
+
+from retirecluster.domain.lifecycle import FINAL, State
+
+BATCH_ROWS = 500
+_FINAL = ", ".join(f"'{state}'" for state in sorted(FINAL))
+_OLDEST_ENDED = (
+    "SELECT t.seq, t.state, 1 + (SELECT count(*) FROM attempts a WHERE a.task_seq = t.seq) "
+    "+ EXISTS (SELECT 1 FROM results r WHERE r.task_seq = t.seq) FROM tasks t "
+    f"WHERE t.finished_at IS NOT NULL AND t.finished_at < ? AND t.state IN ({_FINAL}) ORDER BY t.finished_at LIMIT ?"
+)
+
+
+@frozen
+class Forgotten:
+    """What one batch removed: tasks by state, and rows in all. `more`: there is probably more of it."""
+
+    tasks: dict[State, int]
+    rows: int
+    more: bool
+
+
+def forget_tasks_txn(cursor: Any, ended_before_at: float, batch_rows: int = BATCH_ROWS) -> Forgotten:
+    """Remove the tasks that ended first, before that instant (Unix seconds), with their attempts and results.
+
+    Tasks that have not ended are never touched. The idempotency key of a task goes with it.
+    """
+    cursor.execute("BEGIN IMMEDIATE")
+    chosen: list[int] = []
+    states: Counter[State] = Counter()
+    rows = 0
+    candidates = cursor.execute(_OLDEST_ENDED, (ended_before_at, batch_rows)).fetchall()
+    for seq, state, size in candidates:
+        if chosen and rows + size > batch_rows:
+            break
+        chosen.append(seq)
+        states[State(state)] += 1
+        rows += size
+    marks = ", ".join("?" * len(chosen))
+    for table, column in (("results", "task_seq"), ("attempts", "task_seq"), ("tasks", "seq")):
+        cursor.execute(f"DELETE FROM {table} WHERE {column} IN ({marks})", chosen)
+    return Forgotten(dict(states), rows, len(chosen) < len(candidates) or len(candidates) == batch_rows)
+
+
+def forget_events_txn(cursor: Any, keep: int, batch_rows: int = BATCH_ROWS) -> Forgotten:
+    """Remove the oldest events beyond the newest `keep`, of which there must be one: numbers go on from it."""
+    cursor.execute("BEGIN IMMEDIATE")
+    last = cursor.execute("SELECT max(event_no) FROM events").fetchone()[0] or 0
+    return _from_the_front(cursor, "events", "event_no", "event_no <= ?", last - max(keep, 1), batch_rows)
+
+
+def forget_refused_txn(cursor: Any, before_at: float, batch_rows: int = BATCH_ROWS) -> Forgotten:
+    """Remove refused results that came before that instant (Unix seconds)."""
+    cursor.execute("BEGIN IMMEDIATE")
+    return _from_the_front(cursor, "refused_results", "refused_no", "at < ?", before_at, batch_rows)
+
+
+def _from_the_front(cursor: Any, table: str, key: str, condition: str, value: float, batch_rows: int) -> Forgotten:
+    cursor.execute(
+        f"DELETE FROM {table} WHERE {key} IN (SELECT {key} FROM {table} WHERE {condition} ORDER BY {key} LIMIT ?)",
+        (value, batch_rows),
+    )
+    return Forgotten({}, cursor.rowcount, cursor.rowcount == batch_rows)

@@ -62,7 +62,7 @@ class Lifecycle(RuleBasedStateMachine):
         self.final: dict[str, tuple[str, str | None]] = {}
         self.granted: dict[str, int] = {}
         self.starts: dict[str, list[int]] = {}
-        self.keys: dict[str, str] = {}
+        self.sent: list[tuple[str, tuple[str, int], dict[str, Any]]] = []
 
     def teardown(self) -> None:
         try:
@@ -245,7 +245,28 @@ class Lifecycle(RuleBasedStateMachine):
 
     def send_result(self, worker: SimulatedWorker, key: tuple[str, int]) -> None:
         document = worker.results[key]
+        self.sent.append((worker.device_id, key, document))
+        self.deliver_result(worker, key, document)
+        worker.journal.pop(key)  # acknowledged or refused, it need not be kept
+        worker.results.pop(key)
 
+    @precondition(lambda self: self.sent)
+    @rule(data=st.data())
+    def an_old_result_comes_again(self, data: Any) -> None:
+        """The transport repeats and reorders: a result comes again, or long after its attempt was given up."""
+        name, key, document = data.draw(st.sampled_from(self.sent))
+        if self.workers[name].connected:
+            self.deliver_result(self.workers[name], key, document)
+
+    @precondition(lambda self: self.journals("running"))
+    @rule(data=st.data())
+    def a_result_is_sent_by_a_worker_that_was_given_up(self, data: Any) -> None:
+        """Its lease is over, it does not know yet, and what it sends arrives after the task was given away."""
+        name, key = data.draw(st.sampled_from(self.journals("running")))
+        document = {"status": "completed", "execution_time": 1.0, "epoch": key[1]}
+        self.sent.append((name, key, document))
+
+    def deliver_result(self, worker: SimulatedWorker, key: tuple[str, int], document: dict[str, Any]) -> None:
         def result(task: Task, attempt: Attempt) -> None:
             assert (attempt.device_id, attempt.epoch) == (worker.device_id, key[1]), (
                 "I3: a stale attempt's result counted"
@@ -253,8 +274,6 @@ class Lifecycle(RuleBasedStateMachine):
             self.scheduler.attempts.result(task, attempt, document, self.now)
 
         self.about(worker, key, result)
-        worker.journal.pop(key)  # acknowledged or refused, it need not be kept
-        worker.results.pop(key)
 
     def about(self, worker: SimulatedWorker, key: tuple[str, int], do: Any) -> bool:
         try:

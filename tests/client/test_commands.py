@@ -136,7 +136,7 @@ async def test_waiting_prints_the_output_and_exits_as_the_task_did(retire_cluste
         ({"status": "expired"}, 6, ""),
     ]
     for outcome, code, out in outcomes:
-        payload = json.dumps({"outcome": outcome})
+        payload = json.dumps({"message": {"outcome": outcome}})
         ran = await retire_cluster("submit", "--wait", "--type", "echo", "--payload", payload)
         assert (ran.code, ran.out) == (code, out), outcome
         assert bool(ran.err) == (code != 0)
@@ -144,7 +144,7 @@ async def test_waiting_prints_the_output_and_exits_as_the_task_did(retire_cluste
 
 @ensureDeferred
 async def test_output_that_came_while_it_ran_is_not_printed_twice(retire_cluster: Any, fake: FakeMain) -> None:
-    task = fake.add({"payload": {"outcome": {"output": "one\ntwo\nthree\n", "stderr": "warn\n"}}})
+    task = fake.add({"payload": {"message": {"outcome": {"output": "one\ntwo\nthree\n", "stderr": "warn\n"}}}})
     pieces = [("stdout", "one\n"), ("stderr", "warn\n"), ("stdout", "two\n")]
     task["chunks"] = [{"seq": n, "stream": stream, "data": data} for n, (stream, data) in enumerate(pieces)]
     fake.ends_after_gets = 3
@@ -156,7 +156,7 @@ async def test_output_that_came_while_it_ran_is_not_printed_twice(retire_cluster
 @ensureDeferred
 async def test_waiting_for_many_counts_them(retire_cluster: Any, fake: FakeMain, tmp_path: Path) -> None:
     path = tmp_path / "tasks.json"
-    failing = {"task_type": "echo", "payload": {"outcome": {"status": "failed"}}}
+    failing = {"task_type": "echo", "payload": {"message": {"outcome": {"status": "failed"}}}}
     path.write_text(json.dumps([{"task_type": "echo"}, failing, {"task_type": "echo"}]))
     ran = await retire_cluster("submit", "--wait", "--file", str(path))
     assert (ran.code, ran.out) == (1, "2 completed, 1 failed\n")

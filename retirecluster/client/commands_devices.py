@@ -11,7 +11,7 @@ from retirecluster.client.console import Console
 from retirecluster.client.context import Context, with_api
 from retirecluster.client.documents import device_pairs
 from retirecluster.client.formats import show_json, show_list, show_one
-from retirecluster.client.parsing import Parser
+from retirecluster.client.parsing import Parser, duration
 from retirecluster.client.watching import show_or_watch
 from retirecluster.domain.errors import ClusterError
 
@@ -40,7 +40,10 @@ def add_devices(commands: Any, parents: list[Parser]) -> None:
     for name, doc in ACTIONS:
         parser = actions.add_parser(name, parents=parents, help=doc)
         parser.add_argument("devices", nargs="+", metavar="device", help="device id or the start of one")
-        parser.set_defaults(run=with_api(act_on_devices), action=name)
+        parser.set_defaults(run=with_api(act_on_devices), action=name, deadline=None)
+        if name == "drain":
+            words = "after this long (90, 5m, 1h), move what still runs elsewhere"
+            parser.add_argument("--deadline", metavar="TIME", type=duration, help=words)
     role = actions.add_parser("role", parents=parents, help="change the role of a device")
     role.add_argument("device", help="device id or the start of one")
     role.add_argument("role", help="worker, compute, mobile, storage, nas, or one of your own")
@@ -88,7 +91,8 @@ async def show_device(context: Context, args: Namespace, api: ClusterApi) -> int
 
 async def act_on_devices(context: Context, args: Namespace, api: ClusterApi) -> int:
     chosen = [await one_device(api, name) for name in args.devices]
-    answers = [await api.device_action(each["device_id"], args.action) for each in chosen]
+    body = {} if args.deadline is None else {"deadline_s": args.deadline}
+    answers = [await api.device_action(each["device_id"], args.action, body) for each in chosen]
     _show_answers(context, args, chosen, answers)
     return 0
 

@@ -230,9 +230,14 @@ class Cluster:
         """One device with everything known of it."""
         return views.device_details(self.registry.get(device_id), self.moment())
 
-    async def device_action(self, device_id: str, action: str) -> dict[str, Any]:
-        """drain, undrain, cordon or uncordon a device."""
+    async def device_action(self, device_id: str, action: str, deadline_s: float | None = None) -> dict[str, Any]:
+        """drain, undrain, cordon or uncordon a device.
+
+        With `deadline_s`, what a drained device still runs by then is stopped and runs elsewhere, not charged.
+        """
         self.registry.update_device_status(device_id, **DEVICE_FLAGS[action])
+        if action == "drain":
+            self.scheduler.drain(self.registry.get(device_id), self.moment(), deadline_s)
         if action in ("drain", "undrain"):
             self.registry.broadcast_message(action, {"reason": "by a person"}, [device_id])
         await self.desk.turns.answered()

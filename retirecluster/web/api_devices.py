@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from retirecluster.domain.devices import NAME
-from retirecluster.domain.fields import Field, Record
+from retirecluster.domain.fields import Field, Number, Record
 from retirecluster.web.answers import Answer, success
 from retirecluster.web.api_cluster import with_etag
 from retirecluster.web.calls import Call, Web
@@ -13,6 +13,10 @@ from retirecluster.web.routing import Handler
 
 ROLE_BODY = Record(
     (Field("role", NAME, "worker, compute, mobile, storage, nas, or one of your own", required=True),), closed=True
+)
+DRAIN_BODY = Record(
+    (Field("deadline_s", Number(0, 864_000), "seconds after which what still runs is moved elsewhere", nullable=True),),
+    closed=True,
 )
 NO_FIELDS = Record((), closed=True)
 
@@ -46,7 +50,8 @@ def acting(action: str) -> Handler:
     """The handler that drains, undrains, cordons or uncordons a device."""
 
     async def act(web: Web, call: Call) -> Answer:
-        return success(await web.cluster.device_action(call.path["device_id"], action))
+        deadline_s = call.body.get("deadline_s") if action == "drain" else None
+        return success(await web.cluster.device_action(call.path["device_id"], action, deadline_s))
 
     return act
 

@@ -83,7 +83,7 @@ DEVICES = (
             api_devices.acting(action),
             summary,
             ADMIN,
-            body=api_devices.NO_FIELDS,
+            body=api_devices.DRAIN_BODY if action == "drain" else api_devices.NO_FIELDS,
         )
         for action, summary in (
             ("drain", "Give a device no new tasks; what runs there ends"),

@@ -157,3 +157,22 @@ def test_a_task_that_fits_nowhere_blocks_nobody(cluster: RealCluster) -> None:
     why = cluster.get(f"tasks/{stuck}/why")
     assert why["devices"][0]["device_id"] == "one" and "min_memory_gb 1e+05 >" in why["devices"][0]["reasons"][0]
     assert "no device fits" in why["reason"]
+
+
+def test_a_drain_with_a_deadline_moves_what_still_runs(cluster: RealCluster, tmp_path: Path) -> None:
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    cluster.start_main()
+    cluster.start_worker("one", "--slots", "1")
+    cluster.wait_online("one")
+    [task_id] = cluster.submit(sleeper(4.0, marks) | {"max_retries": 0})
+    eventually(lambda: list(marks.iterdir()), what="a start")
+    cluster.start_worker("two", "--slots", "1")
+    cluster.wait_online("two")
+    cluster.request("POST", "devices/one/drain", {"deadline_s": 0.3})
+    assert cluster.devices()["one"] == "draining"
+    task = cluster.ended(task_id)
+    outcomes = [(each["device_id"], each["outcome"], each["charged"]) for each in task["attempts"]]
+    assert (task["status"], outcomes) == ("completed", [("one", "handed_back", False), ("two", "completed", False)])
+    cluster.request("POST", "devices/one/undrain", {})
+    assert cluster.devices()["one"] == "online"

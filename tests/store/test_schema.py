@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from retirecluster.domain.lifecycle import FINAL, State
 from retirecluster.store import migrations
 
 NEWEST = migrations.scripts()[-1][0]
@@ -75,6 +77,7 @@ def test_upgraded_is_the_same_as_fresh(tmp_path: Path, version: int) -> None:
 KILLED = """
 import os, sqlite3, sys
 from pathlib import Path
+from retirecluster.domain.lifecycle import FINAL, State
 from retirecluster.store import migrations
 path, dying, late = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "late"
 connection = sqlite3.connect(path)
@@ -104,3 +107,13 @@ def test_killed_while_it_migrates(tmp_path: Path, dying: int, when: str) -> None
     migrations.migrate(connection, path)
     assert schema(connection) == fresh(tmp_path / "fresh.db")
     connection.close()
+
+
+def test_the_checks_know_the_states_of_the_lifecycle_table(tmp_path: Path) -> None:
+    """One home for each fact: what the SQL says again is held against it."""
+    script = dict(migrations.scripts())[1]
+    stated = re.search(r"state\s+TEXT NOT NULL CHECK \(state IN \((.*?)\)\)", script, re.DOTALL)
+    final = re.search(r"WHEN OLD.state IN \((.*?)\) AND", script)
+    assert stated is not None and final is not None
+    assert set(re.findall(r"'(\w+)'", stated[1])) == {state.value for state in State}
+    assert set(re.findall(r"'(\w+)'", final[1])) == {state.value for state in FINAL}

@@ -16,7 +16,7 @@ from retirecluster.domain.scheduler.ledger import Ledger
 from retirecluster.domain.scheduler.picture import Attempt, Device, Moment, Task
 from retirecluster.domain.scheduler.placement import Queues
 from retirecluster.domain.scheduler.timers import Timers
-from retirecluster.domain.scheduler.turn import Assign, Result
+from retirecluster.domain.scheduler.turn import Assign, Result, Stop
 from retirecluster.domain.units import format_duration
 
 MOVES_TO_HOLD = 20
@@ -95,8 +95,17 @@ class AttemptEvents:
         else:
             self._requeue("refused" if state is State.ASSIGNED else "handed_back", task, now, reason)
 
+    def take_back(self, task: Task, attempt: Attempt, reason: str) -> None:
+        """Have the device stop it; once it says that the process is gone, the task is queued again, not charged."""
+        attempt.taken_back = reason
+        stop = Stop(attempt.device_id, attempt.session_no, task.task_id, attempt.epoch, reason)
+        self.ledger.turn.effects.append(stop)
+
     def result(self, task: Task, attempt: Attempt, document: Mapping[str, Any], now: Moment) -> None:
         """The end of an attempt, by the word of the device that holds it."""
+        if attempt.taken_back and document["status"] == "cancelled" and task.state is not State.CANCELLING:
+            self.refused(task, attempt, now, attempt.taken_back)
+            return
         if attempt.started_at is None:
             attempt.started_at = attempt.granted_at
             task.started_at = attempt.granted_at

@@ -196,6 +196,21 @@ class Scheduler:
             at_mono_s = now.mono_s + max(grace_s, self.settings.failover_grace_s)
             self.timers.add(at_mono_s, "failover", device.device_id, device.session_no)
 
+    def drain(self, device: Device, now: Moment, deadline_s: float | None) -> None:
+        """Give a device no new tasks; what still runs there after `deadline_s` is stopped and runs elsewhere."""
+        self.fleet.set_flags(device, now, draining=True)
+        if deadline_s is not None:
+            self.timers.add(now.mono_s + deadline_s, "drain", device.device_id, device.session_no)
+
+    def _drain_over(self, device_id: str, session_no: int) -> None:
+        device = self.devices.get(device_id)
+        if device is None or not device.draining or device.session_no != session_no:
+            return
+        for task in device.attempts.values():
+            assert task.attempt is not None
+            if task.state is not State.CANCELLING:
+                self.attempts.take_back(task, task.attempt, f"{device_id} drained")
+
     def left(self, device: Device, now: Moment, reason: str) -> None:
         """A device said farewell: nothing of what it held runs any more."""
         for task in list(device.attempts.values()):
@@ -228,6 +243,8 @@ class Scheduler:
                 self.tasks.deadline(timer.subject, now)
             elif timer.kind == "failover":
                 self._failover(timer.subject, timer.token, now)
+            elif timer.kind == "drain":
+                self._drain_over(timer.subject, timer.token)
             elif timer.kind == "probe" and timer.subject in self.devices:
                 self.probes.check(self.devices[timer.subject], now)
 

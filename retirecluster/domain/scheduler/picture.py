@@ -47,6 +47,8 @@ class Attempt:
     outcome: str | None = None
     reason: str = ""
     charged: bool = False
+    taken_back: str = ""
+    """Why the main told the device to stop it so that it can run elsewhere; empty if it did not."""
 
 
 @define(eq=False, slots=True)

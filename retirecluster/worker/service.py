@@ -168,8 +168,9 @@ class TestService(Service):
             print(describe(self._address, found), file=sys.__stdout__, flush=True)
             self.exit_code = 0
         except ClusterError as error:
-            print(f"no main at {self._address}: {error.message}", file=sys.__stderr__, flush=True)
-            self.exit_code = 1
+            hint = "is retire-main running there, and does it listen beyond 127.0.0.1?"
+            print(f"no main at {self._address}: {error.message}; {hint}", file=sys.__stderr__, flush=True)
+            self.exit_code = error.kind.exit_code
         reactor.addSystemEventTrigger("after", "shutdown", lambda: os._exit(self.exit_code or 0))
         reactor.stop()
 

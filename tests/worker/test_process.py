@@ -185,5 +185,5 @@ async def test_the_test_option(main: FakeMain, start: type[Program]) -> None:
     assert not main.all("register")
     missing = start("--test", port=1)
     output = await missing.ended()
-    assert missing.process.returncode == 1
+    assert missing.process.returncode == 4
     assert "no main at 127.0.0.1:1" in output and "Traceback" not in output

@@ -85,7 +85,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console.for_process(os.environ)
     try:
         code = _perform(sys.argv[1:] if arguments is None else arguments, console)
-        console.out.flush()
     except ClusterError as error:
         console.note(f"retire-cluster: error: {visible(error.message)}")
         return error.kind.exit_code
@@ -105,6 +104,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _perform(arguments: Sequence[str], console: Console) -> int:
+    """Run a command line, and see its output off: a pipe that was closed is noticed here, not as Python ends."""
+    try:
+        return _dispatch(arguments, console)
+    except SystemExit as ended:  # argparse, after --help
+        return int(ended.code or 0)
+    finally:
+        console.out.flush()
+
+
+def _dispatch(arguments: Sequence[str], console: Console) -> int:
     args = parse(arguments)
     if args is None:
         build_parser().print_help(console.out)

@@ -542,18 +542,18 @@ async def test_output_for_ever_to_a_main_that_does_not_read_leaves_the_memory_fl
 @pytest_twisted.ensureDeferred
 async def test_an_attempt_that_must_not_run_twice_is_on_disk_before_it_starts(stage: Stage) -> None:
     worker = await stage.worker()
-    order: list[str] = []
+    order: list[str | None] = []
 
     async def noting(function: Callable[[], Any]) -> Any:
-        order.append("sync")
-        assert ("task_started" in dict(stage.main.messages)) == (len(order) > 1)
+        order.append(worker.executor.state_of(("t", 1)))
+        assert "task_result" not in dict(stage.main.messages)
         return function()
 
     worker.journal.in_thread = noting
     result = stage.main.next("task_result")
     stage.main.assign("t", "echo", {"message": "once"}, delivery="at_most_once")
     await result
-    assert order == ["sync", "sync"]
+    assert order == ["starting", None], "once before it runs, once after it has ended and before that is told"
 
 
 @pytest_twisted.ensureDeferred

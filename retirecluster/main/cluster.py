@@ -236,8 +236,8 @@ class Cluster:
         With `deadline_s`, what a drained device still runs by then is stopped and runs elsewhere, not charged.
         """
         self.registry.update_device_status(device_id, **DEVICE_FLAGS[action])
-        if action == "drain":
-            self.scheduler.drain(self.registry.get(device_id), self.moment(), deadline_s)
+        if action == "drain" and deadline_s is not None:
+            self.scheduler.end_drain_in(self.registry.get(device_id), self.moment(), deadline_s)
         if action in ("drain", "undrain"):
             self.registry.broadcast_message(action, {"reason": "by a person"}, [device_id])
         await self.desk.turns.answered()

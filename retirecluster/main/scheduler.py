@@ -8,11 +8,10 @@ from typing import Any
 from attrs import define, evolve, field, frozen
 from twisted.internet.defer import Deferred
 
-from retirecluster.domain.devices import Presence
 from retirecluster.domain.errors import ClusterError
 from retirecluster.domain.fields import nearest
 from retirecluster.domain.lifecycle import FINAL, State
-from retirecluster.domain.scheduler import Attempt, Device, Moment, Scheduler, Task, Turn
+from retirecluster.domain.scheduler import Attempt, Moment, Scheduler, Task, Turn
 from retirecluster.domain.scheduler.turn import Refused
 from retirecluster.domain.task_types import BUILT_IN
 from retirecluster.domain.tasks import TaskSpec, spec_from_document
@@ -203,12 +202,6 @@ class TaskScheduler:
         self.scheduler.ledger.turn.refused.append(refused)
         await self.turns.committed()
         return ResultVerdict(task_id, epoch, False, reason)
-
-    def handle_device_failure(self, device: Device, reason: str, *, closed: bool) -> None:
-        """The connection of a device ended; see `Scheduler.disconnected`."""
-        if device.presence is Presence.ONLINE:
-            self.scheduler.disconnected(device, self.moment(), reason, closed=closed)
-            self.turns.ask()
 
     # -- after each turn
 

@@ -196,11 +196,9 @@ class Scheduler:
             at_mono_s = now.mono_s + max(grace_s, self.settings.failover_grace_s)
             self.timers.add(at_mono_s, "failover", device.device_id, device.session_no)
 
-    def drain(self, device: Device, now: Moment, deadline_s: float | None) -> None:
-        """Give a device no new tasks; what still runs there after `deadline_s` is stopped and runs elsewhere."""
-        self.fleet.set_flags(device, now, draining=True)
-        if deadline_s is not None:
-            self.timers.add(now.mono_s + deadline_s, "drain", device.device_id, device.session_no)
+    def end_drain_in(self, device: Device, now: Moment, deadline_s: float) -> None:
+        """What a draining device still runs after `deadline_s` is stopped and runs elsewhere."""
+        self.timers.add(now.mono_s + deadline_s, "drain", device.device_id, device.session_no)
 
     def _drain_over(self, device_id: str, session_no: int) -> None:
         device = self.devices.get(device_id)

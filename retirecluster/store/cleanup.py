@@ -1,4 +1,4 @@
-"""What is forgotten after a while: tasks that ended long ago, old events, old refused results.
+"""What is forgotten after a while: tasks that ended long ago, old events, old refused results, old audit rows.
 
 Each call removes at most BATCH_ROWS rows in one short transaction, so that turns are never kept waiting for long.
 
@@ -19,7 +19,8 @@ BATCH_ROWS = 500
 _FINAL = ", ".join(f"'{state}'" for state in sorted(FINAL))
 _OLDEST_ENDED = (
     "SELECT t.seq, t.state, 1 + (SELECT count(*) FROM attempts a WHERE a.task_seq = t.seq) "
-    "+ EXISTS (SELECT 1 FROM results r WHERE r.task_seq = t.seq) FROM tasks t "
+    "+ EXISTS (SELECT 1 FROM results r WHERE r.task_seq = t.seq) "
+    "+ (SELECT count(*) FROM task_files f WHERE f.task_seq = t.seq) FROM tasks t "
     f"WHERE t.finished_at IS NOT NULL AND t.finished_at < ? AND t.state IN ({_FINAL}) ORDER BY t.finished_at LIMIT ?"
 )
 
@@ -36,7 +37,8 @@ class Forgotten:
 def forget_tasks_txn(cursor: Any, ended_before_at: float, batch_rows: int = BATCH_ROWS) -> Forgotten:
     """Remove the tasks that ended first, before that instant (Unix seconds), with their attempts and results.
 
-    Tasks that have not ended are never touched. The idempotency key of a task goes with it.
+    What they call their files goes, too; contents that no task names any more are `files.unwanted_files_txn`. Tasks
+    that have not ended are never touched. The idempotency key of a task goes with it.
     """
     cursor.execute("BEGIN IMMEDIATE")
     chosen: list[int] = []
@@ -50,7 +52,8 @@ def forget_tasks_txn(cursor: Any, ended_before_at: float, batch_rows: int = BATC
         states[State(state)] += 1
         rows += size
     marks = ", ".join("?" * len(chosen))
-    for table, column in (("results", "task_seq"), ("attempts", "task_seq"), ("tasks", "seq")):
+    tables = (("task_files", "task_seq"), ("results", "task_seq"), ("attempts", "task_seq"), ("tasks", "seq"))
+    for table, column in tables:
         cursor.execute(f"DELETE FROM {table} WHERE {column} IN ({marks})", chosen)
     return Forgotten(dict(states), rows, len(chosen) < len(candidates) or len(candidates) == batch_rows)
 
@@ -66,6 +69,13 @@ def forget_refused_txn(cursor: Any, before_at: float, batch_rows: int = BATCH_RO
     """Remove refused results that came before that instant (Unix seconds)."""
     cursor.execute("BEGIN IMMEDIATE")
     return _from_the_front(cursor, "refused_results", "refused_no", "at < ?", before_at, batch_rows)
+
+
+def forget_audit_txn(cursor: Any, keep: int, batch_rows: int = BATCH_ROWS) -> Forgotten:
+    """Remove the oldest rows of the audit trail beyond the newest `keep`."""
+    cursor.execute("BEGIN IMMEDIATE")
+    last = cursor.execute("SELECT max(audit_no) FROM audit").fetchone()[0] or 0
+    return _from_the_front(cursor, "audit", "audit_no", "audit_no <= ?", last - max(keep, 1), batch_rows)
 
 
 def _from_the_front(cursor: Any, table: str, key: str, condition: str, value: float, batch_rows: int) -> Forgotten:

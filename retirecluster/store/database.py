@@ -10,7 +10,7 @@ import os
 import secrets
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -108,6 +108,16 @@ class Database:
         """Run a `*_txn` function that changes what no turn speaks of, in line with the turns."""
         return self.writer.runWithConnection(_transaction, changing, *arguments)
 
+    def change_at_start(self, changing: Callable[..., T], *arguments: object) -> T:
+        """The same, at once. Blocking: before anything is served. Raises ClusterError bad_config."""
+        try:
+            with closing(sqlite3.connect(self.path)) as connection:
+                _prepare(connection)
+                return _transaction(connection, changing, *arguments)
+        except sqlite3.Error as error:
+            what = f"{self.path} cannot be used: {one_line(error)}; {_way_on(error, DataFolder(self.path.parent))}"
+            raise ClusterError("bad_config", what) from None
+
     def checkpoint(self) -> Deferred[None]:
         """Move what is in the -wal file into the database and cut that file, unless somebody reads just now."""
         return self.writer.runWithConnection(_checkpoint)
@@ -123,6 +133,14 @@ class Database:
             return reading(cursor, *arguments)
         finally:
             cursor.close()
+
+    def read_now(self, reading: Callable[..., T]) -> T:
+        """Run a `*_txn` function of reading at once. Blocking: before anything is served."""
+        connection = sqlite3.connect(self.path)
+        try:
+            return reading(connection.cursor())
+        finally:
+            connection.close()
 
     def restore(self, scheduler: Scheduler, now: Moment) -> None:
         """Fill an empty scheduler with what the database holds. Blocking: before anything is served.

@@ -5,6 +5,7 @@ cluster.db            everything; with cluster.db-wal and cluster.db-shm while i
 cluster.id            which cluster lives here
 cluster.mark          how many transactions were committed: the database may not know of fewer
 reserve.bin           space that is given back when the disk is full
+files/                contents of tasks' files, by their digests; files/parts/ those that are still coming
 backups/              where `retire-cluster backup` puts copies
 lock                  held by the main that runs, or by a restore
 ====================  ==========================================================================
@@ -53,6 +54,11 @@ class DataFolder:
     def backups(self) -> Path:
         """Where copies go unless told otherwise."""
         return self.path / "backups"
+
+    @property
+    def files(self) -> Path:
+        """Holds the contents of tasks' files."""
+        return self.path / "files"
 
     def way_back(self) -> str:
         """What to type to put a backup in place of the database."""

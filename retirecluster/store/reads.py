@@ -176,7 +176,9 @@ def resubmission_txn(cursor: Any, task_id: str) -> tuple[str, dict[str, Any]] | 
     ).fetchone()
     if row is None:
         return None
-    return row[0], json.loads(row[1]) | {"deadline_s": row[2], "max_retries": row[3]}
+    document = json.loads(row[1]) | {"deadline_s": row[2], "max_retries": row[3]}
+    document.pop("submitter", None)  # whoever submits it now
+    return row[0], document
 
 
 def result_text(document: Mapping[str, Any]) -> str:
@@ -225,15 +227,37 @@ def events_txn(cursor: Any, after_no: int, subject: str, limit: int) -> list[row
     return rows_found
 
 
-def refused_results_txn(cursor: Any, limit: int) -> list[dict[str, Any]]:
-    """Results that did not count, newest first; `result` is what the device sent, `at` Unix seconds."""
+def refused_results_txn(cursor: Any, task_id: str, limit: int) -> list[dict[str, Any]] | None:
+    """Results of a task that did not count, newest first; `result` is what the device sent, `at` Unix seconds.
+
+    None if there is no such task and never was a result for it: a device may send one for a task that nobody knows.
+    """
     cursor.execute(
-        "SELECT at, task_id, epoch, device_id, kind, reason, document FROM refused_results "
+        "SELECT at, epoch, device_id, kind, reason, document FROM refused_results WHERE task_id = ? "
         "ORDER BY refused_no DESC LIMIT ?",
-        (limit,),
+        (task_id, limit),
     )
-    names = ("at", "task_id", "epoch", "device_id", "kind", "reason")
-    return [dict(zip(names, row, strict=False)) | {"result": json.loads(row[6])} for row in cursor.fetchall()]
+    names = ("at", "epoch", "device_id", "kind", "reason")
+    found = [dict(zip(names, row, strict=False)) | {"result": json.loads(row[5])} for row in cursor.fetchall()]
+    if not found and cursor.execute("SELECT 1 FROM tasks WHERE task_id = ?", (task_id,)).fetchone() is None:
+        return None
+    return found
+
+
+def audit_txn(cursor: Any, before_no: int | None, actor: str, action: str, limit: int) -> list[dict[str, Any]]:
+    """Rows of the audit trail, newest first: those before a number; of one actor, one action, where given."""
+    conditions, values = ["1"], list[Any]()
+    for condition, value in (("audit_no < ?", before_no), ("actor = ?", actor), ("action = ?", action)):
+        if value not in (None, ""):
+            conditions.append(condition)
+            values.append(value)
+    cursor.execute(
+        f"SELECT audit_no, at, actor, action, subject, detail FROM audit WHERE {' AND '.join(conditions)} "
+        "ORDER BY audit_no DESC LIMIT ?",
+        (*values, limit),
+    )
+    names = ("audit_no", "at", "actor", "action", "subject")
+    return [dict(zip(names, row, strict=False)) | {"detail": json.loads(row[5])} for row in cursor.fetchall()]
 
 
 def first_event_no_txn(cursor: Any) -> int:

@@ -9,6 +9,7 @@ from attrs import frozen
 from retirecluster.domain.scheduler.turn import Refused, Turn
 from retirecluster.domain.tasks import encode
 from retirecluster.store import rows
+from retirecluster.store.files import PUT_INPUT, PUT_TASK_FILE, output_rows
 
 _INSERT_TASK = f"INSERT INTO tasks ({rows.NEW_TASK_COLUMNS}) VALUES ({', '.join('?' * 26)})"
 _UPDATE_TASK = (
@@ -24,6 +25,7 @@ _INSERT_EVENT = (
 _KEEP_REFUSED = (
     "INSERT INTO refused_results (at, task_id, epoch, device_id, kind, reason, document) VALUES (?, ?, ?, ?, ?, ?, ?)"
 )
+_INSERT_AUDIT = "INSERT INTO audit (at, actor, action, subject, detail) VALUES (?, ?, ?, ?, ?)"
 _TRIM_REFUSED = "DELETE FROM refused_results WHERE refused_no <= (SELECT max(refused_no) FROM refused_results) - ?"
 REFUSED_KEPT = 1000
 """Refused results that are kept: the newest."""
@@ -43,7 +45,10 @@ class WriteSet:
     results: list[rows.Row]
     events: list[rows.Row]
     refused: list[rows.Row]
+    audited: list[rows.Row]
     running_s: float
+    inputs: list[rows.Row]
+    outputs: list[rows.Row]
 
     @classmethod
     def of(cls, turn: Turn, running_s: float) -> WriteSet:
@@ -61,7 +66,18 @@ class WriteSet:
                 for each in turn.events
             ],
             refused=[_refused_row(each) for each in turn.refused],
+            audited=[(each.at, each.actor, each.action, each.subject, encode(each.detail)) for each in turn.audited],
             running_s=running_s,
+            inputs=[
+                (task.seq, each.name, each.sha256, int(each.executable))
+                for task, spec in turn.new_tasks
+                for each in spec.inputs
+            ],
+            outputs=[
+                row
+                for each in turn.results
+                for row in output_rows(each.task_seq, each.epoch, each.document.get("artifacts") or ())
+            ],
         )
 
 
@@ -87,6 +103,9 @@ def write_txn(cursor: Any, writes: WriteSet) -> int:
         (_PUT_RESULT, writes.results),
         (_INSERT_EVENT, writes.events),
         (_KEEP_REFUSED, writes.refused),
+        (_INSERT_AUDIT, writes.audited),
+        (PUT_INPUT, writes.inputs),
+        (PUT_TASK_FILE, writes.outputs),
     ):
         if many:
             cursor.executemany(statement, many)

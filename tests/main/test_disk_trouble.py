@@ -147,18 +147,21 @@ async def test_refused_results_are_kept(node: Any, seed_messages: list[dict[str,
     assert not await send(holder, epoch=1, result={"output": "y" * (REFUSED_CHARS + 1)})
     assert not await send(holder, epoch=3)
     assert not await send(other, epoch=1, status="failed")
-    kept = await cluster.refused_results()
+    [unknown] = await cluster.refused_results("task-unknown", 10)
+    assert (unknown["kind"], unknown["device_id"]) == ("not_found", "device-001")
+    with pytest.raises(ClusterError, match="there is no task task-nowhere"):
+        await cluster.refused_results("task-nowhere", 10)
+    kept = await cluster.refused_results(task_id, 100)
     assert [(each["kind"], each["device_id"], each["epoch"]) for each in reversed(kept)] == [
         ("not_holder", "device-002", 1),
         ("stale_attempt", "device-001", 7),
-        ("not_found", "device-001", 1),
         ("result_conflict", "device-001", 1),
         ("stale_attempt", "device-001", 3),
         ("stale_attempt", "device-002", 1),
     ]
     assert kept[-1]["result"] == {"epoch": 1, "status": "completed", "result": {"output": "x"}}
     assert kept[2]["result"]["cut_after_chars"] == REFUSED_CHARS and len(kept[2]["result"]["text"]) == REFUSED_CHARS
-    assert kept[0]["at"].endswith("Z") and len(await cluster.refused_results(2)) == 2
+    assert kept[0]["at"].endswith("Z") and len(await cluster.refused_results(task_id, 2)) == 2
     await holder.leave()
     await other.leave()
 
@@ -175,8 +178,11 @@ async def test_refused_results_are_bounded(node: Any, seed_messages: list[dict[s
         await peer.expect("result_ack")
     peer.say("task_result", {"task_id": "the-last", "epoch": 1, "status": "completed"})
     await peer.expect("result_ack")
-    kept = await node.rooms.cluster.refused_results(many)
-    assert len({each["task_id"] for each in kept}) == REFUSED_KEPT and kept[0]["task_id"] == "the-last"
+    kept = await node.rooms.database.read(
+        lambda cursor: cursor.execute("SELECT task_id FROM refused_results").fetchall()
+    )
+    assert len(set(kept)) == REFUSED_KEPT and kept[-1] == ("the-last",)
+    assert len(await node.rooms.cluster.refused_results("the-last", many)) == 1
     await peer.leave()
 
 

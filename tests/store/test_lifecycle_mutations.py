@@ -6,13 +6,20 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from attrs import evolve
 from hypothesis import HealthCheck, Phase, Verbosity, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from retirecluster.domain import fencing
 from retirecluster.domain.errors import ClusterError
 from retirecluster.domain.lifecycle import State
 from retirecluster.domain.scheduler import attempts, core, fleet, ledger, picture, placement, tasks
-from tests.store import disk
+from retirecluster.main import registry
+from retirecluster.main.scheduler import TaskScheduler
+from retirecluster.main.server import ClusterServer
+from retirecluster.store import reads
+from tests.store.simulated_worker import SimulatedWorker
+from tests.store.simulation import InlineDatabase
 from tests.store.test_lifecycle_model import Lifecycle
 
 THOROUGH = settings(
@@ -20,6 +27,7 @@ THOROUGH = settings(
     stateful_step_count=50,
     deadline=None,
     database=None,
+    derandomize=True,
     phases=[Phase.generate],
     verbosity=Verbosity.quiet,
     report_multiple_bugs=False,
@@ -62,14 +70,202 @@ def at_most_once_is_run_again(patch: pytest.MonkeyPatch) -> None:
 
 
 def written_after_it_is_acknowledged(patch: pytest.MonkeyPatch) -> None:
-    real = disk.Disk.write
+    real = InlineDatabase._put
 
-    def write(self: Any, turn: Any, running_s: float) -> None:
-        late, self.late = getattr(self, "late", None), (turn, running_s)
+    def put(self: Any, writes: Any) -> None:
+        self.written()
+        late, self.late = self.late, writes
         if late is not None:
-            real(self, *late)
+            real(self, late)
 
-    patch.setattr(disk.Disk, "write", write)
+    patch.setattr(InlineDatabase, "late", None, raising=False)
+    patch.setattr(InlineDatabase, "_put", put)
+
+
+def sessions_are_not_compared_by_the_main(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(registry, "is_current", lambda device, session_no: device is not None)
+
+
+def sessions_are_not_compared_by_the_worker(patch: pytest.MonkeyPatch) -> None:
+    real = fencing.reception
+    patch.setattr(fencing, "reception", lambda key, of, now, known: real(key, now or of, now or of, known))
+
+
+def a_worker_forgets_which_attempts_it_knew(patch: pytest.MonkeyPatch) -> None:
+    real = fencing.reception
+    patch.setattr(fencing, "reception", lambda key, of, now, known: real(key, of, now, ()))
+
+
+def a_worker_that_hears_nothing_runs_on(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(fencing, "lease_end", lambda asked_at_s, lease_s: fencing.LeaseEnd(asked_at_s + 1e9, 0.0))
+
+
+def a_worker_counts_its_lease_from_the_answer(patch: pytest.MonkeyPatch) -> None:
+    """It may be long under way."""
+    real = SimulatedWorker._hears_now
+
+    def hears(self: Any, link: Any, name: str, message: Any) -> None:
+        self.asked_at_s = {beat: self.clock_s() for beat in self.asked_at_s}
+        real(self, link, name, message)
+
+    patch.setattr(SimulatedWorker, "_hears_now", hears)
+
+
+def keys_are_not_reserved(patch: pytest.MonkeyPatch) -> None:
+    async def take(self: Any, keys: Any) -> None:
+        self._taken_keys.update({key: [] for key in keys})
+
+    patch.setattr(TaskScheduler, "_take_keys", take)
+    patch.setattr(TaskScheduler, "_give_keys_back", lambda self, _, keys: None)
+
+
+def keys_are_not_looked_up(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(reads, "by_key_txn", lambda cursor, keys: {})
+
+
+def bodies_of_a_key_are_not_compared(patch: pytest.MonkeyPatch) -> None:
+    from retirecluster.main import scheduler
+
+    patch.setattr(scheduler, "_check_same", lambda spec, digest: None)
+
+
+def cancels_are_not_delivered(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(ClusterServer, "_send_stop", lambda self, effect: None)
+
+
+def cancels_are_not_repeated_after_a_reconnect(patch: pytest.MonkeyPatch) -> None:
+    def resume(self: Any, device: Any, task: Any, attempt: Any, claim: str, now: Any) -> None:
+        attempt.session_no, attempt.renewed_mono_s = device.session_no, now.mono_s
+
+    patch.setattr(core.Scheduler, "_resume", resume)
+
+
+def a_task_that_kills_workers_is_never_held(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(attempts, "CRASHES_TO_HOLD", 10**9)
+
+
+def held_tasks_stay_in_the_queue(patch: pytest.MonkeyPatch) -> None:
+    def hold(self: Any, task: Any, now: Any, reason: str) -> None:
+        if task.state in (State.QUEUED, State.RETRYING):
+            self.ledger.step("hold", task, State.HELD, now, reason)
+
+    patch.setattr(tasks.TaskEvents, "hold", hold)
+
+
+def deadlines_pass_unnoticed(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(tasks.TaskEvents, "deadline", lambda self, task_id, now: None)
+
+
+def priorities_do_not_count(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(tasks, "PRIORITY_BOOST_S", 0.0)
+
+
+def the_last_come_is_the_first(patch: pytest.MonkeyPatch) -> None:
+    real = placement.RequirementClass.push
+
+    def push(self: Any, task: Any) -> None:
+        order_s, task.order_s = task.order_s, -task.order_s
+        real(self, task)
+        task.order_s = order_s
+
+    patch.setattr(placement.RequirementClass, "push", push)
+
+
+def cores_are_not_reserved(patch: pytest.MonkeyPatch) -> None:
+    real = fleet.Fleet.take
+
+    def take(self: Any, device: Any, task: Any, attempt: Any) -> None:
+        before = device.reserved_cores
+        real(self, device, task, attempt)
+        device.reserved_cores = before
+
+    patch.setattr(fleet.Fleet, "take", take)
+
+
+def what_is_handed_back_is_not_queued(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(attempts.AttemptEvents, "refused", lambda self, task, attempt, now, reason: None)
+
+
+def a_device_that_hands_back_is_given_more_at_once(patch: pytest.MonkeyPatch) -> None:
+    real = attempts.AttemptEvents.refused
+
+    def refused(self: Any, task: Any, attempt: Any, now: Any, reason: str) -> None:
+        device = self.fleet.devices[attempt.device_id]
+        mean_s = device.mean_s
+        real(self, task, attempt, now, reason)
+        device.mean_s = mean_s
+
+    patch.setattr(attempts.AttemptEvents, "refused", refused)
+
+
+def tasks_move_on_while_they_may_still_run(patch: pytest.MonkeyPatch) -> None:
+    """A second run at the same time is not excluded when a connection closes."""
+    patch.setattr(core, "KEEP", "stop")
+
+
+def removed_devices_lose_what_must_not_run_twice(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(core, "STOP", "never")
+
+
+def sessions_of_removed_devices_begin_again(patch: pytest.MonkeyPatch) -> None:
+    real = core.Scheduler.remove
+
+    def remove(self: Any, device: Any, now: Any) -> None:
+        real(self, device, now)
+        self.fleet.removed.clear()
+
+    patch.setattr(core.Scheduler, "remove", remove)
+
+
+def failed_tasks_are_tried_again_though_once_was_asked_for(patch: pytest.MonkeyPatch) -> None:
+    real = attempts.AttemptEvents.result
+
+    def result(self: Any, task: Any, attempt: Any, document: Any, now: Any) -> None:
+        options, task.options = task.options, evolve(task.options, delivery="at_least_once")
+        real(self, task, attempt, document, now)
+        task.options = options
+
+    patch.setattr(attempts.AttemptEvents, "result", result)
+
+
+def the_same_result_again_is_a_conflict(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(reads, "result_text", lambda document: "something else")
+
+
+def deaths_are_not_charged(patch: pytest.MonkeyPatch) -> None:
+    real = attempts.AttemptEvents.died
+
+    def died(self: Any, task: Any, now: Any, reason: str) -> None:
+        real(self, task, now, reason)
+        task.charged -= 1
+
+    patch.setattr(attempts.AttemptEvents, "died", died)
+
+
+def acknowledged_before_it_is_decided_to_be_kept(patch: pytest.MonkeyPatch) -> None:
+    """Replies leave before the commit."""
+    from retirecluster.main.turns import Turns, _tell
+
+    real = Turns._write
+
+    def write(self: Any, turn: Any, writes: Any, waiters: Any) -> None:
+        _tell(waiters)
+        real(self, turn, writes, [])
+
+    patch.setattr(Turns, "_write", write)
+
+
+def assignments_leave_before_the_commit(patch: pytest.MonkeyPatch) -> None:
+    from retirecluster.main.turns import Turns
+
+    real = Turns._write
+
+    def write(self: Any, turn: Any, writes: Any, waiters: Any) -> None:
+        self.deliver(turn, writes)
+        turn.effects.clear()
+        real(self, turn, writes, waiters)
+
+    patch.setattr(Turns, "_write", write)
 
 
 def device_books_are_not_cleared(patch: pytest.MonkeyPatch) -> None:
@@ -130,14 +326,13 @@ def steps_are_not_written(patch: pytest.MonkeyPatch) -> None:
 
 
 def events_are_numbered_from_memory_alone(patch: pytest.MonkeyPatch) -> None:
-    real = disk.Disk.restored
+    real = InlineDatabase.restore
 
-    def restored(self: Any, *arguments: Any) -> Any:
-        scheduler = real(self, *arguments)
+    def restore(self: Any, scheduler: Any, now: Any) -> None:
+        real(self, scheduler, now)
         scheduler.ledger.last_event_no += 1
-        return scheduler
 
-    patch.setattr(disk.Disk, "restored", restored)
+    patch.setattr(InlineDatabase, "restore", restore)
 
 
 MUTATIONS: list[Patch] = [
@@ -146,6 +341,23 @@ MUTATIONS: list[Patch] = [
     register_forgets_the_journal,
     at_most_once_is_run_again,
     written_after_it_is_acknowledged,
+    sessions_are_not_compared_by_the_main,
+    a_worker_forgets_which_attempts_it_knew,
+    a_worker_that_hears_nothing_runs_on,
+    keys_are_not_reserved,
+    keys_are_not_looked_up,
+    bodies_of_a_key_are_not_compared,
+    cancels_are_not_delivered,
+    cancels_are_not_repeated_after_a_reconnect,
+    a_task_that_kills_workers_is_never_held,
+    held_tasks_stay_in_the_queue,
+    deadlines_pass_unnoticed,
+    priorities_do_not_count,
+    the_last_come_is_the_first,
+    cores_are_not_reserved,
+    what_is_handed_back_is_not_queued,
+    the_same_result_again_is_a_conflict,
+    deaths_are_not_charged,
     device_books_are_not_cleared,
     capacity_is_not_checked,
     leases_never_end,
@@ -156,11 +368,48 @@ MUTATIONS: list[Patch] = [
     steps_are_not_written,
     events_are_numbered_from_memory_alone,
 ]
+RARE: list[Patch] = [
+    failed_tasks_are_tried_again_though_once_was_asked_for,
+    a_worker_counts_its_lease_from_the_answer,
+    removed_devices_lose_what_must_not_run_twice,
+    sessions_of_removed_devices_begin_again,
+    acknowledged_before_it_is_decided_to_be_kept,
+]
+"""Found after half a minute and more."""
+UNNOTICED: list[Patch] = [
+    sessions_are_not_compared_by_the_worker,
+    a_device_that_hands_back_is_given_more_at_once,
+    tasks_move_on_while_they_may_still_run,
+    assignments_leave_before_the_commit,
+]
+"""Another rule covers for these in all that the model does in a few minutes: they are not shown to be needed."""
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.__name__)
-def test_the_model_notices(mutation: Patch, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+def test_the_model_notices(mutation: Patch, monkeypatch: pytest.MonkeyPatch, logged_failures: Any) -> None:
+    assert noticed(mutation, monkeypatch, logged_failures), "nothing noticed that this rule is gone"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mutation", RARE, ids=lambda mutation: mutation.__name__)
+def test_the_model_notices_in_time(mutation: Patch, monkeypatch: pytest.MonkeyPatch, logged_failures: Any) -> None:
+    assert noticed(mutation, monkeypatch, logged_failures), "nothing noticed that this rule is gone"
+
+
+@pytest.mark.slow
+@pytest.mark.xfail(reason="the model does not show yet that this rule is needed", strict=False)
+@pytest.mark.parametrize("mutation", UNNOTICED, ids=lambda mutation: mutation.__name__)
+def test_the_model_should_notice(mutation: Patch, monkeypatch: pytest.MonkeyPatch, logged_failures: Any) -> None:
+    assert noticed(mutation, monkeypatch, logged_failures)
+
+
+def noticed(mutation: Patch, monkeypatch: pytest.MonkeyPatch, logged_failures: Any) -> str:
+    """How the model test fails without a rule; empty if it does not."""
     mutation(monkeypatch)
-    with pytest.raises(BaseException) as caught:
+    try:
         run_state_machine_as_test(Lifecycle, settings=THOROUGH)
-    assert not isinstance(caught.value, KeyboardInterrupt)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    finally:
+        logged_failures.flush()  # some mutations make the main fail, which it logs
+    return ""

@@ -83,6 +83,8 @@ class Rounds:
         self.random = random
         self.serve_s: list[float] = []
         self.kills: dict[str, int] = {}
+        self.deaths_of_workers: list[tuple[str, float]] = []
+        """Which, and when, in monotonic seconds."""
         self.ran_through: list[Run] = []
 
     def round(self) -> None:
@@ -108,7 +110,7 @@ class Rounds:
     def _kill(self, victim: str, where: str) -> None:
         running = self._running() if victim == "main" else []
         self.cluster.kill(victim)
-        self._count(where)
+        self._count(victim, where)
         self._note(running)
 
     def _wait(self, victim: str, name: str) -> None:
@@ -119,7 +121,7 @@ class Rounds:
         except subprocess.TimeoutExpired:
             return self._kill(victim, "any moment")
         del self.cluster.processes[victim]
-        self._count(name)
+        self._count(victim, name)
         return None
 
     def _running(self) -> list[Run]:
@@ -129,7 +131,20 @@ class Rounds:
     def _note(self, running: list[Run]) -> None:
         self.ran_through += [run for run in running if _alive(run.pid)]
 
-    def _count(self, where: str) -> None:
+    def lost_its_worker(self, run: Run) -> bool:
+        """Whether the run's worker was killed after it began and before its result can have been spooled.
+
+        A death at a failpoint is noticed up to `DIES_WITHIN_S` late.
+        """
+        ended_s = run.ended_s or run.began_s
+        return any(
+            name == run.device_id and run.began_s <= at_s <= ended_s + DIES_WITHIN_S
+            for name, at_s in self.deaths_of_workers
+        )
+
+    def _count(self, victim: str, where: str) -> None:
+        if victim != "main":
+            self.deaths_of_workers.append((victim, time.monotonic()))
         self.kills[where] = self.kills.get(where, 0) + 1
 
     def _start(self, victim: str, environ: dict[str, str] | None = None) -> None:
@@ -182,11 +197,15 @@ def figures(client: Client, rounds: Rounds, tasks: dict[str, dict[str, Any]]) ->
     for run in runs:
         starts[run.task_id] = starts.get(run.task_id, 0) + 1
     outcomes = {(t["task_id"], a["epoch"]): a["outcome"] for t in tasks.values() for a in t["attempts"]}
-    # Those that nobody killed later: they ran through the restart, and their result should count.
-    to_the_end = {(run.task_id, run.epoch) for run in ended}
+    # They ran through the restart, and their workers lived on: their result should count. Tasks that are to stop
+    # when the main is away too long promise the opposite.
+    keeps = {task["task_id"] for key, task in tasks.items() if client.documents[key]["on_disconnect"] == "keep"}
+    to_the_end = {(run.task_id, run.epoch) for run in ended if run.task_id in keeps and not rounds.lost_its_worker(run)}
     through = [(run.task_id, run.epoch) for run in rounds.ran_through]
     through = [key for key in through if key in to_the_end]
     resumed = [key for key in through if outcomes.get(key) == "completed"]
+    for key in set(through) - set(resumed):
+        print(f"not resumed: {key}: {outcomes.get(key)}", file=sys.stderr)
     return {
         "tasks_acknowledged": len(client.answers),
         "tasks_lost": len(client.answers) - len(tasks),

@@ -8,5 +8,10 @@ android           linux as Termux sees it: much is closed
 macos             what the standard library gives
 windows           for the announcement only: tasks cannot run there yet
 choose            finds out where this is
+psutil_probes     what psutil tells, where it is installed
+interfaces        network interfaces: their kinds
+sessions          whether somebody uses the device
+arm               names of ARM cores
+programs          programs that are asked, with a deadline
 ================  =====================================================
 """

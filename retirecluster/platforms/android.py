@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
-import subprocess
 from typing import Any
 
+from retirecluster.platforms import interfaces
+from retirecluster.platforms.base import Ways, preferring
 from retirecluster.platforms.linux import Linux
+from retirecluster.platforms.programs import answer_of
 
 BATTERY_WITHIN_S = 10.0
 """The tool takes up to 7 seconds, and never answers when its companion app is not installed."""
 CHILD_PROCESSES = 32
 """Android 12 and later kill what goes beyond this many child processes of all apps together."""
+PROPERTY = re.compile(r"^\[([^\]]+)\]: \[(.*)\]$", re.MULTILINE)
+BACKLIGHTS = (
+    "sys/class/backlight/panel0-backlight/brightness",
+    "sys/class/leds/lcd-backlight/brightness",
+)
 
 
 class Android(Linux):
@@ -21,37 +29,79 @@ class Android(Linux):
 
     name = "android"
     default_role = "mobile"
+    slow = frozenset({"battery", "metered"})
     task_variables = ("PREFIX", "LD_PRELOAD", "LD_LIBRARY_PATH", "ANDROID_DATA", "ANDROID_ROOT", "TERMUX_VERSION")
 
     _battery_gives_up = False
+    _properties: dict[str, str] | None = None
+    _screen_on_at: float | None = None
+
+    def ways(self) -> Ways:
+        return preferring(
+            super().ways(),
+            os_name=[("getprop", lambda: f"Android {self.property('ro.build.version.release')}")],
+            model=[("getprop", self.phone_model)],
+            cpu_model=[("getprop", lambda: self.property("ro.soc.model"))],
+        )
+
+    def property(self, name: str) -> str:
+        """A property of the system. Raises OSError or KeyError where it is not told."""
+        if self._properties is None:
+            self._properties = dict(PROPERTY.findall(answer_of("getprop")))
+        return self._properties[name]
+
+    def phone_model(self) -> str | None:
+        """Maker and model, as `Google Pixel 4`."""
+        maker, model = self.property("ro.product.manufacturer"), self.property("ro.product.model")
+        return model if model.lower().startswith(maker.lower()) else f"{maker} {model}".strip()
 
     def default_slots(self, cpus: int) -> int:
         """Half of the processors: a phone gets hot, and its system counts processes."""
         return max(1, min(cpus // 2, CHILD_PROCESSES // 4))
 
     def capabilities(self) -> list[str]:
-        return ["mobile_specific"]
+        return ["mobile_specific"] + (["termux_api"] if shutil.which("termux-battery-status") else [])
 
     def battery(self) -> dict[str, Any] | None:
-        """From the Termux:API tool. Called in a thread; a tool that hangs once is not asked again."""
-        program = shutil.which("termux-battery-status")
-        if program is None or self._battery_gives_up:
+        """From the Termux:API tool. Called in the background; a tool that hangs once is not asked again."""
+        if shutil.which("termux-battery-status") is None or self._battery_gives_up:
             return super().battery()
         try:
-            said = subprocess.run([program], capture_output=True, text=True, timeout=BATTERY_WITHIN_S, check=True)
-        except subprocess.TimeoutExpired:
+            return battery_status(answer_of("termux-battery-status", within_s=BATTERY_WITHIN_S))
+        except TimeoutError:
             self._battery_gives_up = True
             raise OSError("termux-battery-status does not answer; is the Termux:API app installed?") from None
-        except subprocess.CalledProcessError as error:
-            raise OSError(str(error)) from None
-        return battery_status(said.stdout)
+
+    def network_interfaces(self) -> list[dict[str, Any]] | None:
+        """The kernel's lists are closed to apps on newer systems: then psutil may know."""
+        try:
+            return super().network_interfaces()
+        except OSError:
+            return None
 
     def has_default_route(self) -> bool | None:
-        """The routing table is closed; the system's own property tells, where it can be read."""
+        """The routing table is closed; where it cannot be read nothing tells."""
         try:
             return super().has_default_route()
         except OSError:
             return None
+
+    def metered(self) -> bool | None:
+        """A way out over the mobile network costs; what a wireless one costs is not told to apps."""
+        name = self.way_out()
+        return True if name is not None and interfaces.kind_of(name) == interfaces.MOBILE else None
+
+    def owner_away_s(self, now: float) -> float | None:
+        """By the backlight, where it may be read: how long ago the screen was last seen lit."""
+        for path in BACKLIGHTS:
+            try:
+                lit = int(self.read(path)) > 0
+            except (OSError, ValueError):
+                continue
+            if lit or self._screen_on_at is None or self._screen_on_at > now:
+                self._screen_on_at = now
+            return now - self._screen_on_at
+        return None
 
     def load_average(self) -> list[float] | None:
         if not hasattr(os, "getloadavg"):
@@ -60,9 +110,15 @@ class Android(Linux):
 
 
 def battery_status(text: str) -> dict[str, Any]:
-    """The level, whether it charges, and its temperature, in the tool's JSON."""
+    """The level, whether it charges, its health and its temperature, in the tool's JSON."""
     said = json.loads(text)
-    found: dict[str, Any] = {"level": said["percentage"], "charging": said.get("plugged") != "UNPLUGGED"}
+    found: dict[str, Any] = {"level": said["percentage"]}
+    plugged = said.get("plugged")
+    if isinstance(plugged, str) and plugged:
+        found["charging"] = plugged != "UNPLUGGED"
+    health = said.get("health")
+    if isinstance(health, str) and health not in ("", "UNKNOWN"):
+        found["health"] = health.lower()[:64]
     if isinstance(said.get("temperature"), (int, float)):
         found["temperature_c"] = round(float(said["temperature"]), 1)
     return found

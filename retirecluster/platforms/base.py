@@ -7,13 +7,21 @@ unknown thing is left out of what is announced, never sent as zero.
 from __future__ import annotations
 
 import os
+import platform as python_platform
 import shutil
-from collections.abc import Mapping
+import socket
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from retirecluster.platforms import interfaces
+
 PROBE_ERRORS = (OSError, ValueError, AttributeError, IndexError, KeyError, TypeError, NotImplementedError)
-"""What a probe may raise when a system does not tell: psutil's own errors are subclasses or are turned into these."""
+"""What a probe may raise when a system does not tell."""
+Way = tuple[str, Callable[[], Any]]
+"""A source as people know it (`/proc/meminfo`, `psutil`, `getprop`), and how to ask it."""
+Ways = dict[str, list[Way]]
+"""By name of the fact, the best source first."""
 
 
 class Platform:
@@ -22,6 +30,8 @@ class Platform:
     name = "unknown"
     """As requirements name it: linux, android, darwin, windows."""
     default_role = "worker"
+    slow: frozenset[str] = frozenset()
+    """Probes of the monitor that run a program: asked in the background, now and then."""
     task_variables: tuple[str, ...] = ()
     """Environment variables that programs need here, beside PATH and the language."""
 
@@ -34,6 +44,10 @@ class Platform:
 
     def memory_total(self) -> int | None:
         """Bytes."""
+        return self.memory_by_sysconf()
+
+    def memory_by_sysconf(self) -> int | None:
+        """The same, as the C library says it."""
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
     def memory_usage(self) -> float | None:
@@ -55,7 +69,19 @@ class Platform:
         return None
 
     def battery(self) -> dict[str, Any] | None:
-        """`level` in percent and `charging`."""
+        """`level` in percent and, where it is known, `charging`, `health` (a word) and `temperature_c`."""
+        return None
+
+    def throttling(self) -> dict[str, Any] | None:
+        """What slows the device down: words, `now` and `since_boot`."""
+        return None
+
+    def owner_away_s(self, now: float) -> float | None:
+        """How long nobody has used the device, where that can be told. `now` is in Unix seconds."""
+        return None
+
+    def metered(self) -> bool | None:
+        """Whether what is sent over the network costs."""
         return None
 
     def disk_io(self) -> dict[str, int] | None:
@@ -66,11 +92,14 @@ class Platform:
         """Bytes since the start of the device: `received_bytes`, `sent_bytes`, loopback left out."""
         return None
 
-    def network_interfaces(self) -> list[str] | None:
-        """Names, loopback left out."""
-        import socket
+    def network_interfaces(self) -> list[dict[str, Any]] | None:
+        """Interfaces as `interfaces.described` writes them, loopback left out."""
+        return None
 
-        return [name for _, name in socket.if_nameindex() if name != "lo" and not name.startswith("lo0")]
+    def plain_interfaces(self) -> list[dict[str, Any]] | None:
+        """The same, by their names alone."""
+        names = [name for _, name in socket.if_nameindex() if not interfaces.is_loopback(name)]
+        return [interfaces.described(name, kind=interfaces.kind_of(name)) for name in names] or None
 
     def has_default_route(self) -> bool | None:
         """Whether packets for the internet have a way out."""
@@ -83,13 +112,24 @@ class Platform:
         """The name of a GPU that tasks may use."""
         return "nvidia" if shutil.which("nvidia-smi") else None
 
+    def ways(self) -> Ways:
+        """How each fact of the profile is found out here. psutil, where it is installed, is asked after these."""
+        return {
+            "hostname": [("gethostname", socket.gethostname)],
+            "os_name": [("python", lambda: f"{python_platform.system()} {python_platform.release()}".strip())],
+            "architecture": [("uname", python_platform.machine)],
+            "cpu_model": [("uname", python_platform.processor)],
+            "memory_total": [("sysconf", self.memory_by_sysconf)],
+            "gpu": [("PATH", self.gpu)],
+        }
+
+    def last_ways(self) -> Ways:
+        """What is asked where neither these nor psutil know."""
+        return {"network_interfaces": [("if_nameindex", self.plain_interfaces)]}
+
     def capabilities(self) -> list[str]:
         """Words of its own."""
         return []
-
-    def health(self) -> dict[str, Any]:
-        """Further metrics that only this platform knows."""
-        return {}
 
     def read(self, path: str) -> str:
         """A small text file below the root."""
@@ -98,3 +138,8 @@ class Platform:
     def task_environment(self, environ: Mapping[str, str]) -> dict[str, str]:
         """What of the worker's environment programs need here."""
         return {name: environ[name] for name in self.task_variables if name in environ}
+
+
+def preferring(ways: Ways, **better: list[Way]) -> Ways:
+    """`ways` with further ones put before those that are there."""
+    return ways | {name: each + ways.get(name, []) for name, each in better.items()}

@@ -3,19 +3,45 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
-from retirecluster.platforms.base import PROBE_ERRORS, Platform
+from retirecluster.platforms import interfaces, sessions
+from retirecluster.platforms.arm import core_names
+from retirecluster.platforms.base import PROBE_ERRORS, Platform, Ways, preferring
+from retirecluster.platforms.programs import answer_of
 
 SECTOR_BYTES = 512
 ROUTE_UP = 0x1
+NO_DISKS = ("loop", "ram", "zram", "dm-", "md", "sr", "fd", "nbd", "mtdblock", "mmcblk0boot")
+ON_POWER = ("Charging", "Full", "Not charging")
+PCI_VENDORS = {"0x10de": "NVIDIA", "0x1002": "AMD", "0x8086": "Intel", "0x1a03": "ASPEED", "0x102b": "Matrox"}
+NO_MODEL = ("", "System Product Name", "To Be Filled By O.E.M.", "Default string", "None")
+"""What makers of boards leave in the firmware."""
 
 
 class Linux(Platform):
     """A laptop, a server, a board."""
 
     name = "linux"
+    slow = frozenset({"metered"})
+
+    def ways(self) -> Ways:
+        return preferring(
+            super().ways(),
+            os_name=[("/etc/os-release", self.os_name)],
+            model=[("/proc/device-tree", self.board_model), ("/sys/class/dmi", self.dmi_model)],
+            cpu_model=[("/proc/cpuinfo", self.cpu_model)],
+            cpu_physical_cores=[("/sys/devices/system/cpu", self.physical_cores)],
+            memory_total=[("/proc/meminfo", self.memory_total)],
+            disks=[("/sys/block", self.disks)],
+            gpu=[("/proc/driver/nvidia", self.nvidia_gpu), ("/dev/kfd", self.amd_gpu)],
+            graphics=[("/sys/class/drm", self.graphics)],
+            network_interfaces=[("/sys/class/net", self.network_interfaces)],
+        )
+
+    # Memory and processors
 
     def memory_total(self) -> int | None:
         return self._meminfo()["MemTotal"]
@@ -39,6 +65,53 @@ class Linux(Platform):
     def uptime_s(self) -> float | None:
         return float(self.read("proc/uptime").split()[0])
 
+    def cpu_model(self) -> str | None:
+        """The processor by its name; on ARM, where the kernel gives numbers, by the names of its cores."""
+        rows = [line.partition(":") for line in self.read("proc/cpuinfo").splitlines()]
+        said = [(name.strip(), value.strip()) for name, _, value in rows]
+        model = next((value for name, value in said if name == "model name" and value), None)
+        cores = core_names(said)
+        if model is None or (cores and model.startswith("ARMv")):
+            return cores or model or next((value for name, value in said if name == "Hardware" and value), None)
+        return model[:256]
+
+    def physical_cores(self) -> int | None:
+        """Cores without their hyper-threads."""
+        found = set()
+        for place in (self.root / "sys/devices/system/cpu").glob("cpu[0-9]*"):
+            try:
+                package, core = ((place / "topology" / name).read_text() for name in ("physical_package_id", "core_id"))
+                # Some ARM kernels give -1 for the package, and number the cores of each cluster anew.
+                cluster = (place / "topology/cluster_id").read_text() if package.strip() == "-1" else ""
+            except OSError:
+                continue
+            found.add((package.strip(), cluster.strip(), core.strip()))
+        return len(found) or None
+
+    # What it is
+
+    def os_name(self) -> str | None:
+        """As `Debian GNU/Linux 12 (bookworm)`."""
+        rows = [line.partition("=") for line in self.read("etc/os-release").splitlines()]
+        return next((value.strip().strip("\"'") for name, _, value in rows if name == "PRETTY_NAME"), None)
+
+    def board_model(self) -> str | None:
+        """As a board's device tree names it."""
+        return self.read("proc/device-tree/model")[:256] or None
+
+    def dmi_model(self) -> str | None:
+        """As a PC's firmware names it: maker and product."""
+        words = [self._optional(f"sys/class/dmi/id/{name}") for name in ("sys_vendor", "product_name")]
+        return " ".join(word for word in words if word not in NO_MODEL)[:256] or None
+
+    def _optional(self, path: str) -> str:
+        try:
+            return self.read(path)
+        except OSError:
+            return ""
+
+    # Heat and power
+
     def temperature_c(self) -> float | None:
         found = []
         for zone in (self.root / "sys/class/thermal").glob("thermal_zone*/temp"):
@@ -55,8 +128,29 @@ class Linux(Platform):
                 continue
             level = self._supply(supply, "capacity")
             if level.isdigit():
-                charging = self._supply(supply, "status") in ("Charging", "Full", "Not charging")
-                return {"level": min(100, int(level)), "charging": charging}
+                return {"level": min(100, int(level))} | self._battery_more(supply)
+        return None
+
+    def _battery_more(self, supply: Path) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        status = self._supply(supply, "status")
+        if status not in ("", "Unknown"):
+            found["charging"] = status in ON_POWER
+        health = self._supply(supply, "health").lower()
+        if health not in ("", "unknown"):
+            found["health"] = health[:64]
+        temperature = self._supply(supply, "temp")  # tenths of a degree
+        if temperature.lstrip("-").isdigit():
+            found["temperature_c"] = int(temperature) / 10.0
+        worn = self._wear(supply)
+        return found if worn is None else found | {"wear_percent": worn}
+
+    def _wear(self, supply: Path) -> float | None:
+        """How much of its first capacity a battery has lost, in percent."""
+        for kind in ("energy", "charge"):
+            full, design = (self._supply(supply, f"{kind}_{name}") for name in ("full", "full_design"))
+            if full.isdigit() and design.isdigit() and int(design) > 0:
+                return round(min(100.0, max(0.0, 100.0 * (1.0 - int(full) / int(design)))), 1)
         return None
 
     def _supply(self, supply: Path, name: str) -> str:
@@ -65,16 +159,74 @@ class Linux(Platform):
         except OSError:
             return ""
 
+    # Disks
+
     def disk_io(self) -> dict[str, int] | None:
         """Whole disks alone, so that nothing counts twice."""
         whole = {each.name for each in (self.root / "sys/block").glob("*")}
         read = written = 0
         for line in self.read("proc/diskstats").splitlines():
             row = line.split()
-            if row[2] in whole and not row[2].startswith(("loop", "ram", "zram", "dm-", "md")):
+            if row[2] in whole and not row[2].startswith(NO_DISKS):
                 read += int(row[5]) * SECTOR_BYTES
                 written += int(row[9]) * SECTOR_BYTES
         return {"read_bytes": read, "write_bytes": written}
+
+    def disks(self) -> list[dict[str, Any]] | None:
+        """Whole disks with their sizes; those without a medium left out."""
+        found = []
+        for place in sorted((self.root / "sys/block").glob("*")):
+            if place.name.startswith(NO_DISKS):
+                continue
+            try:
+                sectors = int((place / "size").read_text())
+            except PROBE_ERRORS:
+                continue
+            if sectors > 0:
+                found.append({"name": place.name, "total_bytes": sectors * SECTOR_BYTES} | self._disk_more(place))
+        return found or None
+
+    def _disk_more(self, place: Path) -> dict[str, Any]:
+        def said(name: str) -> str:
+            return self._supply(place, name)
+
+        found: dict[str, Any] = {}
+        if place.name.startswith("mmcblk"):
+            found["type"] = "flash"
+        elif said("queue/rotational") in ("0", "1"):
+            found["type"] = "hdd" if said("queue/rotational") == "1" else "ssd"
+        if said("removable") == "1":
+            found["removable"] = True
+        model = said("device/model")
+        return found | ({"model": model[:128]} if model else {})
+
+    # Graphics
+
+    def nvidia_gpu(self) -> str | None:
+        for place in sorted((self.root / "proc/driver/nvidia/gpus").glob("*/information")):
+            match = re.search(r"^Model:\s*(.+)$", place.read_text("utf-8", "replace"), re.MULTILINE)
+            if match:
+                return match[1].strip()[:256]
+        return None
+
+    def amd_gpu(self) -> str | None:
+        """Tasks reach AMD's processors through one device, which is there where the driver for computing is."""
+        return "AMD" if (self.root / "dev/kfd").exists() else None
+
+    def graphics(self) -> list[str] | None:
+        """Graphics processors of any kind, whether or not tasks can compute on them."""
+        found: dict[str, None] = {}
+        for card in sorted((self.root / "sys/class/drm").glob("card[0-9]*")):
+            vendor, driver = self._supply(card, "device/vendor"), card / "device/driver"
+            words = [
+                PCI_VENDORS.get(vendor, vendor),
+                os.readlink(driver).rpartition("/")[2] if driver.is_symlink() else "",
+            ]
+            if any(words):
+                found[" ".join(word for word in words if word)[:128]] = None
+        return list(found) or None
+
+    # The network
 
     def network_io(self) -> dict[str, int] | None:
         received = sent = 0
@@ -86,23 +238,81 @@ class Linux(Platform):
                 sent += int(row[8])
         return {"received_bytes": received, "sent_bytes": sent}
 
+    def network_interfaces(self) -> list[dict[str, Any]] | None:
+        addresses = self._addresses()
+        found = []
+        for place in sorted((self.root / "sys/class/net").iterdir()):
+            if interfaces.is_loopback(place.name) or not (place / "address").exists():
+                continue
+            found.append(
+                interfaces.described(
+                    place.name,
+                    kind=self._kind(place),
+                    mac=self._supply(place, "address"),
+                    addresses=addresses.get(place.name, []) + self._ipv4(place.name),
+                    up={"up": True, "down": False}.get(self._supply(place, "operstate")),
+                )
+            )
+        return found or None
+
+    def _kind(self, place: Path) -> str | None:
+        wireless = (place / "wireless").exists() or (place / "phy80211").exists()
+        return interfaces.kind_of(place.name, wireless, (place / "device").exists())
+
+    def _addresses(self) -> dict[str, list[str]]:
+        """IPv6 addresses by interface."""
+        import ipaddress
+
+        found: dict[str, list[str]] = {}
+        for line in self._optional("proc/net/if_inet6").splitlines():
+            row = line.split()
+            if len(row) == 6 and len(row[0]) == 32:
+                found.setdefault(row[5], []).append(str(ipaddress.IPv6Address(int(row[0], 16))))
+        return found
+
+    def _ipv4(self, name: str) -> list[str]:
+        """An interface's first IPv4 address, by the old system call: /proc does not say whose an address is."""
+        if self.root != Path("/"):
+            return []
+        import fcntl
+        import socket
+        import struct
+
+        get_address = 0x8915
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            try:
+                said = fcntl.ioctl(probe, get_address, struct.pack("256s", name.encode()[:15]))
+            except OSError:
+                return []
+        return [socket.inet_ntoa(said[20:24])]
+
     def has_default_route(self) -> bool | None:
-        return self._default_route_4() or self._default_route_6()
+        return self.way_out() is not None
 
-    def _default_route_4(self) -> bool:
+    def way_out(self) -> str | None:
+        """The interface of the default route; None where there is none."""
         rows = [line.split() for line in self.read("proc/net/route").splitlines()[1:]]
-        return any(row[1] == "00000000" and row[7] == "00000000" and int(row[3], 16) & ROUTE_UP for row in rows)
+        for row in rows:
+            if row[1] == "00000000" and row[7] == "00000000" and int(row[3], 16) & ROUTE_UP:
+                return row[0]
+        rows = [line.split() for line in self._optional("proc/net/ipv6_route").splitlines()]
+        return next((row[9] for row in rows if row[0] == "0" * 32 and row[1] == "00" and row[9] != "lo"), None)
 
-    def _default_route_6(self) -> bool:
+    def metered(self) -> bool | None:
+        """By the interface of the default route; of a wireless one NetworkManager knows, where it runs."""
+        name = self.way_out()
+        if name is None:
+            return None
+        kind = self._kind(self.root / "sys/class/net" / name)
+        if kind == interfaces.MOBILE:
+            return True
         try:
-            rows = [line.split() for line in self.read("proc/net/ipv6_route").splitlines()]
+            said = answer_of("nmcli", "-g", "GENERAL.METERED", "device", "show", name).strip().partition(" ")[0]
         except OSError:
-            return False
-        return any(row[0] == "0" * 32 and row[1] == "00" and row[9] != "lo" for row in rows)
+            said = ""
+        return {"yes": True, "no": False}.get(said, False if kind == interfaces.ETHERNET else None)
 
-    def cpu_model(self) -> str | None:
-        for line in self.read("proc/cpuinfo").splitlines():
-            name, _, value = line.partition(":")
-            if name.strip() in ("model name", "Hardware", "Model") and value.strip():
-                return value.strip()[:256]
-        return None
+    # The owner
+
+    def owner_away_s(self, now: float) -> float | None:
+        return sessions.away_s(self.root, now)

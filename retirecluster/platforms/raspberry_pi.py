@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from typing import Any
 
 from retirecluster.platforms.linux import Linux
+from retirecluster.platforms.programs import answer_of
 
 NOW_BITS = {0: "under_voltage", 1: "frequency_capped", 2: "throttled", 3: "too_hot"}
 SINCE_BOOT_SHIFT = 16
-FIRMWARE_WITHIN_S = 3.0
 
 
 class RaspberryPi(Linux):
     """Announced as linux, since tasks ask for that; the capability word tells that it is a Pi."""
 
+    slow = Linux.slow | {"throttling"}
+
     def capabilities(self) -> list[str]:
         return ["raspberry_pi"]
 
-    def cpu_model(self) -> str | None:
-        return self.read("proc/device-tree/model")[:256] or super().cpu_model()
-
-    def health(self) -> dict[str, Any]:
+    def throttling(self) -> dict[str, Any] | None:
         """The throttling flags: what is the case now, and what was since the start."""
-        program = shutil.which("vcgencmd")
-        if program is None:
-            return {}
-        said = subprocess.run(
-            [program, "get_throttled"], capture_output=True, text=True, timeout=FIRMWARE_WITHIN_S, check=True
-        )
-        return throttling(said.stdout)
+        return throttling(answer_of("vcgencmd", "get_throttled"))
+
+    def temperature_c(self) -> float | None:
+        """The kernel's sensor is the firmware's; where the kernel has none, the firmware is asked."""
+        found = super().temperature_c()
+        if found is not None:
+            return found
+        return round(float(answer_of("vcgencmd", "measure_temp").partition("=")[2].split("'")[0]), 1)
 
 
 def throttling(text: str) -> dict[str, Any]:
@@ -38,4 +36,4 @@ def throttling(text: str) -> dict[str, Any]:
     bits = int(text.strip().partition("=")[2], 16)
     now = [name for bit, name in NOW_BITS.items() if bits >> bit & 1]
     since_boot = [name for bit, name in NOW_BITS.items() if bits >> (bit + SINCE_BOOT_SHIFT) & 1]
-    return {"throttling": {"now": now, "since_boot": since_boot}}
+    return {"now": now, "since_boot": since_boot}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from retirecluster.platforms.base import Platform
+from retirecluster.platforms.base import Platform, Ways
 
 
 class Windows(Platform):
@@ -10,8 +10,11 @@ class Windows(Platform):
 
     name = "windows"
 
-    def memory_total(self) -> int | None:
-        return None
+    def ways(self) -> Ways:
+        """There is no sysconf: psutil tells of the memory."""
+        ways = super().ways()
+        del ways["memory_total"]
+        return ways
 
     def load_average(self) -> list[float] | None:
         return None

@@ -1,12 +1,14 @@
-"""The system monitor: how the device is doing, as heartbeats tell it.
+"""The system monitor: how the device is doing, as heartbeats and the owner's policy need it.
 
-psutil is used where it is there; what it cannot tell comes from the platform. Each probe may fail alone: its
-figure is then left out.
+Each figure comes from the platform, or from psutil where it is installed. A probe that fails costs its own figure and
+nothing else: that is then left out. Probes that start a program are asked in the background, now and then, and what
+they said last is told: no heartbeat waits for them.
 """
 
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,123 +16,199 @@ from typing import Any
 from attrs import define, field
 from twisted.logger import Logger
 
-from retirecluster.platforms.base import PROBE_ERRORS, Platform
+from retirecluster.domain.devices import SYSTEM_METRICS
+from retirecluster.domain.fields import Problem
+from retirecluster.domain.units import format_bytes
+from retirecluster.platforms.base import Platform
+from retirecluster.platforms.psutil_probes import PsutilProbes
 
-try:
-    import psutil
-except (ImportError, OSError, NotImplementedError):  # no wheel for this device, or one that does not fit
-    psutil = None
+SLOW_EVERY_S = 60.0
+"""How often a probe that starts a program is asked."""
+BELIEVED_S = 600.0
+"""How long an answer of such a probe counts when no other follows."""
+HEARTBEAT, POLICY = "heartbeat", "policy"
+"""Who reads: rates are over the time since the same reader's last reading."""
+Probe = Callable[[], Any]
+InBackground = Callable[[Callable[[], None]], None]
 
-BATTERY_EVERY_S = 60.0
-"""Some devices take seconds to tell."""
+
+def in_a_thread(work: Callable[[], None]) -> None:
+    """Start `work` in a thread of its own, which does not keep the process from ending."""
+    threading.Thread(target=work, daemon=True, name="slow probe").start()
+
+
+@define(eq=False)
+class _Slow:
+    """One probe that takes its time, and what it said last."""
+
+    answer: Any = None
+    answered_at: float | None = None
+    asked_at: float | None = None
+    busy: bool = False
 
 
 @define(eq=False)
 class SystemMonitor:
-    """Reads the metrics. Called in a thread, one call at a time; rates are over the time since the last call."""
+    """Reads the metrics. May be called from several threads; `monotonic` and `wall` are clocks in seconds."""
 
     platform: Platform
     folder: Path
     monotonic: Callable[[], float]
+    psutil: PsutilProbes | None = None
+    wall: Callable[[], float] | None = None
+    low_disk_bytes: int = 0
+    in_background: InBackground = in_a_thread
     log = Logger()
-    _cpu: tuple[float, float] | None = field(default=None, init=False)
-    _counters: dict[str, tuple[float, Mapping[str, int]]] = field(factory=dict, init=False)
-    _battery: dict[str, Any] | None = field(default=None, init=False)
-    _battery_at: float | None = field(default=None, init=False)
+    _cpu: dict[str, tuple[float, float]] = field(factory=dict, init=False)
+    _counters: dict[tuple[str, str], tuple[float, Mapping[str, int]]] = field(factory=dict, init=False)
+    _slow: dict[str, _Slow] = field(factory=dict, init=False)
     _failed: set[str] = field(factory=set, init=False)
+    _lock: Any = field(factory=threading.Lock, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._try("cpu_usage", self._cpu_usage)  # the first reading says nothing, the next one does
+        # The first reading says nothing, the next one does.
+        self._try("cpu_usage", lambda: self._cpu_usage(HEARTBEAT))
+        self._try("cpu_usage", lambda: self._cpu_usage(POLICY))
 
-    def read(self) -> dict[str, Any]:
+    def read(self, reader: str = HEARTBEAT) -> dict[str, Any]:
         """`system_metrics` of the heartbeat message: percentages 0 to 100, seconds, bytes, degrees Celsius."""
-        probes: dict[str, Callable[[], Any]] = {
-            "cpu_usage": self._cpu_usage,
+        probes: dict[str, Probe] = {
+            "cpu_usage": lambda: self._cpu_usage(reader),
             "memory_usage": self._memory_usage,
             "disk_usage": self._disk_usage,
             "load_average": self.platform.load_average,
             "uptime": self._uptime,
             "temperature": self._temperature,
-            "battery": self._battery_now,
-            "disk_io": lambda: self._rates("disk_io", self._disk_counters()),
-            "network": lambda: self._rates("network", self._network_counters()),
+            "battery": self._battery,
+            "disk_io": lambda: self._rates(reader, "disk_io", self._disk_counters()),
+            "network": lambda: self._rates(reader, "network", self._network_counters()),
+            "throttling": lambda: self._asked("throttling", self.platform.throttling),
+            "owner_away_s": self._owner_away,
+            "metered": lambda: self._asked("metered", self.platform.metered),
+            "problems": self._problems,
         }
-        found = {}
-        for name, probe in probes.items():
-            value = self._try(name, probe)
-            if value is not None:
-                found[name] = value
-        return found | (self._try("health", self.platform.health) or {})
+        with self._lock:
+            found = {name: self._try(name, probe) for name, probe in probes.items()}
+        return {name: value for name, value in found.items() if value is not None and self._makes_sense(name, value)}
 
-    def _try(self, name: str, probe: Callable[[], Any]) -> Any:
-        errors: tuple[type[BaseException], ...] = (*PROBE_ERRORS, psutil.Error) if psutil else PROBE_ERRORS
+    def _try(self, name: str, probe: Probe) -> Any:
         try:
             return probe()
-        except errors as error:
+        except Exception as error:  # whatever a probe raises, it must not cost the others
             if name not in self._failed:
                 self._failed.add(name)
-                self.log.info("{name} cannot be read on this device: {why}", name=name, why=str(error))
+                self.log.info("{name} cannot be read on this device: {why}", name=name, why=repr(error))
             return None
 
-    def _cpu_usage(self) -> float | None:
-        times = self.platform.cpu_times()
+    def _makes_sense(self, name: str, value: Any) -> bool:
+        """A sensor that says nonsense must not cost the device its heartbeats."""
+        problems: list[Problem] = []
+        SYSTEM_METRICS.by_name[name].type.check(value, name, problems)
+        return not problems
+
+    def _asked(self, name: str, probe: Probe) -> Any:
+        """What a probe says: now, or, of one that starts a program, what it said last."""
+        if name not in self.platform.slow:
+            return probe()
+        slow = self._slow.setdefault(name, _Slow())
+        now = self.monotonic()
+        if not slow.busy and (slow.asked_at is None or now - slow.asked_at >= SLOW_EVERY_S):
+            slow.asked_at, slow.busy = now, True
+            self.in_background(lambda: self._answer(name, slow, probe))
+        known = slow.answered_at is not None and now - slow.answered_at < BELIEVED_S
+        return slow.answer if known else None
+
+    def _answer(self, name: str, slow: _Slow, probe: Probe) -> None:
+        answer = self._try(name, probe)
+        slow.answer, slow.answered_at, slow.busy = answer, self.monotonic(), False
+
+    # Probes
+
+    def _cpu_usage(self, reader: str) -> float | None:
+        try:
+            times = self.platform.cpu_times()
+        except Exception:
+            if self.psutil is None:
+                raise
+            times = None
         if times is None:
-            return float(psutil.cpu_percent(None)) if psutil else None
-        before, self._cpu = self._cpu, times
+            return _percent(self.psutil.cpu_percent()) if self.psutil else None
+        before = self._cpu.get(reader)
+        self._cpu[reader] = times
         if before is None or times[1] <= before[1]:
             return None  # one reading says nothing
         return _percent(100.0 * (times[0] - before[0]) / (times[1] - before[1]))
 
     def _memory_usage(self) -> float | None:
-        if psutil:
-            return _percent(psutil.virtual_memory().percent)
-        return self.platform.memory_usage()
+        return _percent(self._first(self.platform.memory_usage, self.psutil.memory_usage if self.psutil else None))
 
-    def _disk_usage(self) -> float:
+    def _disk_usage(self) -> float | None:
         disk = shutil.disk_usage(self.folder)
         return _percent(100.0 * disk.used / (disk.used + disk.free))
 
     def _uptime(self) -> float | None:
-        uptime_s = self.platform.uptime_s()
-        return round(uptime_s, 1) if uptime_s is not None else None
+        uptime_s = self._first(self.platform.uptime_s, self._since_boot if self.psutil else None)
+        return None if uptime_s is None else round(uptime_s, 1)
+
+    def _since_boot(self) -> float | None:
+        boot_at = self.psutil.boot_at() if self.psutil else None
+        if boot_at is None or self.wall is None:
+            return None
+        uptime_s = self.wall() - boot_at
+        return uptime_s if uptime_s >= 0.0 else None  # a clock that was set back knows nothing
 
     def _temperature(self) -> float | None:
-        found = self.platform.temperature_c()
-        if found is None and psutil and hasattr(psutil, "sensors_temperatures"):
-            readings = [each.current for group in psutil.sensors_temperatures().values() for each in group]
-            sane = [each for each in readings if each is not None and -50.0 < each < 200.0]
-            return round(max(sane), 1) if sane else None
+        found: float | None = self._first(
+            self.platform.temperature_c, self.psutil.temperature_c if self.psutil else None
+        )
         return found
 
-    def _battery_now(self) -> dict[str, Any] | None:
-        now = self.monotonic()
-        if self._battery_at is None or now - self._battery_at >= BATTERY_EVERY_S:
-            self._battery_at = now
-            self._battery = None
-            self._battery = self.platform.battery() or _psutil_battery()
-        return self._battery
+    def _battery(self) -> dict[str, Any] | None:
+        more = self.psutil.battery if self.psutil else None
+        found: dict[str, Any] | None = self._asked("battery", lambda: self._first(self.platform.battery, more))
+        return found
+
+    def _owner_away(self) -> float | None:
+        wall = self.wall
+        if wall is None:
+            return None
+        away_s = self._asked("owner", lambda: self.platform.owner_away_s(wall()))
+        return None if away_s is None else round(away_s, 1)
 
     def _disk_counters(self) -> Mapping[str, int] | None:
-        if psutil and (counters := psutil.disk_io_counters()) is not None:
-            return {"read_bytes": counters.read_bytes, "write_bytes": counters.write_bytes}
-        return self.platform.disk_io()
+        found: Mapping[str, int] | None = self._first(
+            self.platform.disk_io, self.psutil.disk_io if self.psutil else None
+        )
+        return found
 
     def _network_counters(self) -> Mapping[str, int] | None:
-        if not psutil:
-            return self.platform.network_io()
-        cards = [card for name, card in psutil.net_io_counters(pernic=True).items() if not name.startswith("lo")]
-        return {
-            "received_bytes": sum(card.bytes_recv for card in cards),
-            "sent_bytes": sum(card.bytes_sent for card in cards),
-        }
+        more = self.psutil.network_io if self.psutil else None
+        found: Mapping[str, int] | None = self._first(self.platform.network_io, more)
+        return found
 
-    def _rates(self, name: str, counters: Mapping[str, int] | None) -> dict[str, Any] | None:
+    def _problems(self) -> list[str] | None:
+        """What a person should look at. An empty list where nothing is."""
+        free_bytes = shutil.disk_usage(self.folder).free
+        return [f"low disk: {format_bytes(free_bytes)} free"] if free_bytes < self.low_disk_bytes else []
+
+    @staticmethod
+    def _first(probe: Probe, other: Probe | None) -> Any:
+        """What `probe` says; where it does not know or fails, what `other` says."""
+        try:
+            found = probe()
+        except Exception:
+            if other is None:
+                raise
+            found = None
+        return other() if found is None and other is not None else found
+
+    def _rates(self, reader: str, name: str, counters: Mapping[str, int] | None) -> dict[str, Any] | None:
         """The counters, and how they grow, as `..._per_s`."""
         if counters is None:
             return None
         now = self.monotonic()
-        before = self._counters.get(name)
-        self._counters[name] = (now, counters)
+        before = self._counters.get((reader, name))
+        self._counters[reader, name] = (now, counters)
         found: dict[str, Any] = dict(counters)
         if before is not None and now > before[0]:
             for each, value in counters.items():
@@ -139,10 +217,5 @@ class SystemMonitor:
         return found
 
 
-def _psutil_battery() -> dict[str, Any] | None:
-    found = psutil.sensors_battery() if psutil and hasattr(psutil, "sensors_battery") else None
-    return {"level": _percent(found.percent), "charging": bool(found.power_plugged)} if found is not None else None
-
-
-def _percent(value: float) -> float:
-    return round(min(100.0, max(0.0, float(value))), 1)
+def _percent(value: float | None) -> float | None:
+    return None if value is None else round(min(100.0, max(0.0, float(value))), 1)

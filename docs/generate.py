@@ -11,10 +11,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from retirecluster.config import KINDS, PREFIX
+from retirecluster.domain.devices import DEVICE_INFO, HARDWARE_SPECS, SYSTEM_METRICS
 from retirecluster.domain.errors import ERRORS
 from retirecluster.domain.failpoints import FAILPOINTS
 from retirecluster.domain.fields import MISSING, Field, Record
 from retirecluster.domain.lifecycle import TRANSITIONS, mermaid
+from retirecluster.domain.policy_fields import POLICY
 from retirecluster.domain.task_types import BUILT_IN
 from retirecluster.domain.tasks import TASK_FIELDS
 from retirecluster.web.routes import ROUTES
@@ -84,7 +86,11 @@ def task_types() -> str:
     """The built-in task types."""
     parts = []
     for kind in BUILT_IN.values():
-        parts.append(f"### `{kind.name}`\n\n{kind.doc} Output: {kind.result_doc}.\n\n{_fields(kind.payload)}")
+        rules = f"\n{kind.rules_doc}\n" if kind.rules_doc else ""
+        warm = " May be warm." if kind.warm else ""
+        parts.append(
+            f"### `{kind.name}`\n\n{kind.doc} Output: {kind.result_doc}.{warm}\n\n{_fields(kind.payload)}{rules}"
+        )
     return "\n".join(parts)
 
 
@@ -134,6 +140,10 @@ PARTS: dict[str, Callable[[], str]] = {
     "routes": routes,
     "task-fields": task_fields,
     "task-types": task_types,
+    "policy": lambda: _fields(POLICY),
+    "metrics": lambda: _fields(SYSTEM_METRICS),
+    "device-info": lambda: _fields(DEVICE_INFO),
+    "hardware-specs": lambda: _fields(HARDWARE_SPECS),
     "transitions": transitions,
     "diagram": diagram,
     "failpoints": failpoints,

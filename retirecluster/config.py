@@ -26,7 +26,9 @@ from retirecluster.domain.fields import (
     Text,
     nearest,
 )
-from retirecluster.domain.units import MIB
+from retirecluster.domain.limits import LIMIT_FIELDS
+from retirecluster.domain.policy_fields import POLICY, policy_problems
+from retirecluster.domain.units import GIB, MIB
 
 PREFIX = "RETIRE_CLUSTER_"
 PATH = Text(4096, 1)
@@ -68,6 +70,7 @@ MAIN = Record(
             "tasks move on",
             default=1.0,
         ),
+        Field("task_limits", LIMIT_FIELDS, "what a task may use that does not say", default={}),
         Field("max_tasks", Integer(1, 100_000_000), "tasks that may wait or run at once", default=2_000_000),
         Field(
             "min_free_bytes",
@@ -81,6 +84,8 @@ MAIN = Record(
             "size of a file in the data folder that makes room for the last turn when the disk is full",
             default=8 * MIB,
         ),
+        Field("max_file_bytes", Integer(0, 2**50), "the largest file that is taken in", default=16 * GIB),
+        Field("max_files_bytes", Integer(0, 2**50), "size of all files together", default=128 * GIB),
         Field(
             "keep_tasks_days",
             Number(0, 36_500),
@@ -88,6 +93,13 @@ MAIN = Record(
             default=30.0,
         ),
         Field("keep_events", Integer(1000, 10**12), "events that are kept: the newest", default=1_000_000),
+        Field(
+            "policy",
+            POLICY,
+            "when devices work, where their owners do not say; see the page about policies",
+            nullable=True,
+            default=None,
+        ),
         Field("max_connections", Integer(1, 1_000_000), "worker connections in all", default=20_000),
         Field("max_connections_per_peer", Integer(1, 1_000_000), "worker connections from one address", default=4096),
         Field("log_level", Text(choices=LEVELS), default="info"),
@@ -105,10 +117,48 @@ WORKER = Record(
         ),
         Field("tags", ListOf(NAME, 64), "words that tasks can ask for", default=()),
         Field("labels", LABELS, "names and values, shown with the device", default={}),
+        Field("isolation", Integer(0, 3), "the isolation level that every task has at least", default=1),
+        Field("limits", LIMIT_FIELDS, "what one task may use at most on this device", default={}),
         Field("allow_code", Boolean(), "offer the task types that run what the submitter wrote", default=True),
         Field("http_allow_private", Boolean(), "let http_request reach private addresses", default=False),
         Field(
+            "cache_bytes",
+            Integer(0, 2**50),
+            "files of tasks that are kept for the next ones; 2 GiB or a tenth of the disk, whichever is smaller",
+            nullable=True,
+            default=None,
+        ),
+        Field("max_output_files_bytes", Integer(0, 2**50), "what one task may leave in files", default=4 * GIB),
+        Field(
             "drain_s", Number(0, 86_400), "how long running tasks may go on when the worker is stopped", default=10.0
+        ),
+        Field("warm_tasks", Integer(1, 100_000), "tasks after which a warm process is replaced", default=1000),
+        Field("checkpoint_days", Number(0, 3650), "days that an unused checkpoint folder is kept", default=7.0),
+        Field("checkpoint_bytes", Integer(0, 2**50), "size of all checkpoint folders that are kept", default=GIB),
+        Field(
+            "low_disk_bytes",
+            Integer(0, 2**50),
+            "free space below which old logs and leftovers are removed and the main is told",
+            default=256 * MIB,
+        ),
+        Field(
+            "system_root",
+            PATH,
+            "where the device's /proc and /sys are, in a container that has them elsewhere",
+            default="/",
+        ),
+        Field(
+            "monitor_interval_s",
+            Number(0.05, 3600),
+            "how often the device looks at itself for its policy, if it has one",
+            default=10.0,
+        ),
+        Field(
+            "policy",
+            POLICY,
+            "when this device works for the cluster; see the page about policies",
+            nullable=True,
+            default=None,
         ),
         Field("platform", NAME, "announce this platform instead of the real one", nullable=True, default=None),
         Field("memory_gb", Number(0.01, 1e6), "announce this much memory, in GiB", nullable=True, default=None),
@@ -144,6 +194,8 @@ def load_config(kind: str, cli: Mapping[str, Any], environ: Mapping[str, str], p
         if problems:
             raise _mistake(origin, problems[0])
         settings |= {name: value for name, value in layer.items() if value is not None}
+    if settings["policy"] is not None and (problems := policy_problems(settings["policy"])):
+        raise _mistake("settings", problems[0])
     if kind == "main":
         _check_sense(settings)
     return settings

@@ -4,6 +4,7 @@
 api                   `ClusterApi`: the HTTP API as async methods
 exchange, problems    one request and its answer; what went wrong, in words
 streams, sse          server-sent events as an async iterator that reconnects; the parser under it
+calls                 Python functions as tasks
 batches               many tasks as request bodies that the main accepts
 tracking, following   many tasks until all have ended; one task with its output as it comes
 settings              which server, which token, found where

@@ -12,14 +12,17 @@ bytes. What goes wrong is a `ClusterError`, whether the main refused or nobody a
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from twisted.internet.task import deferLater
 
 from retirecluster.client import batches
+from retirecluster.client.calls import call_document, unpack
 from retirecluster.client.exchange import REQUEST_TIMEOUT_S, Exchange
 from retirecluster.client.streams import EventStream
+from retirecluster.client.transfers import Transfers
 from retirecluster.domain.errors import ClusterError
 from retirecluster.domain.lifecycle import FINAL
 
@@ -46,11 +49,14 @@ class ClusterApi:
     ) -> None:
         self._exchange = Exchange(server, token, reactor=reactor, request_timeout_s=request_timeout_s)
         self._reactor = reactor
+        self._transfers: Transfers | None = None
         self.server = self._exchange.server
-        self.call = self._exchange.call
+        self.request = self._exchange.call
 
     async def close(self) -> None:
         """Close the idle connections. Streams are closed by whoever opened them."""
+        if self._transfers is not None:
+            await self._transfers.close()
         await self._exchange.close()
 
     # -- tasks
@@ -66,12 +72,13 @@ class ClusterApi:
 
         Many are sent in batches that the main accepts; each batch is all or nothing, and `progress(sent, total)`
         is called after each. A queue that is full for the moment is waited for, a few seconds long.
-        `idempotency_key` is for one task; in many, each document may carry its own.
+        `idempotency_key` is for one task; in many, each document may carry its own. An input of `files` may have the
+        `path` of a file here in place of a `sha256`: it is uploaded first.
         """
         if isinstance(tasks, Mapping):
             headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
-            return [await self._submit_patiently(batches.encode(tasks), headers)]
-        documents = list(tasks)
+            return [await self._submit_patiently(batches.encode(await self.with_uploads(tasks)), headers)]
+        documents = [await self.with_uploads(task) for task in tasks]
         submitted: list[Document] = []
         for batch in batches.batches(documents):
             submitted.extend(await self._submit_batch(batch, len(submitted), len(documents)))
@@ -93,18 +100,31 @@ class ClusterApi:
         pause_s = _FIRST_PAUSE_S
         for _ in range(_SUBMIT_TRIES - 1):
             try:
-                return await self.call("POST", "tasks", body=body, headers=headers)
+                return await self.request("POST", "tasks", body=body, headers=headers)
             except ClusterError as error:
                 # These are refusals before anything was recorded, so sending the same again is safe.
                 if error.code not in _TRY_AGAIN:
                     raise
             await deferLater(self._reactor, pause_s)
             pause_s *= 2
-        return await self.call("POST", "tasks", body=body, headers=headers)
+        return await self.request("POST", "tasks", body=body, headers=headers)
+
+    async def call(
+        self, function: Callable[..., Any], *args: Any, task: Mapping[str, Any] | None = None, **kwargs: Any
+    ) -> Any:
+        """Call a Python function on a device; gives its value, or raises what it raised there.
+
+        `task` are more fields of its task: `requirements`, `timeout`, `mode`... See `retirecluster.client.calls`
+        for what travels and whom to trust. Raises TaskFailed where the call did not come to its end.
+        """
+        document = call_document(function, args, kwargs, task or {})
+        [submitted] = await self.submit(document)
+        await self.wait(submitted["task_id"])
+        return unpack(await self.result(submitted["task_id"]))
 
     async def task(self, task_id: str) -> Document:
         """The task document."""
-        return await self.call("GET", f"tasks/{_quoted(task_id)}")
+        return await self.request("GET", f"tasks/{_quoted(task_id)}")
 
     async def tasks(self, *, limit: int | None = None, **filters: str | None) -> AsyncIterator[Document]:
         """Task documents, page after page. Filters: status, type, device, label; those that are None are left out."""
@@ -112,7 +132,7 @@ class ClusterApi:
         left = limit
         while left is None or left > 0:
             params["limit"] = str(PAGE_SIZE if left is None else min(left, PAGE_SIZE))
-            page = await self.call("GET", "tasks", params=params)
+            page = await self.request("GET", "tasks", params=params)
             for document in page["tasks"][:left]:
                 yield document
             left = None if left is None else left - len(page["tasks"])
@@ -122,15 +142,15 @@ class ClusterApi:
 
     async def result(self, task_id: str) -> Document:
         """The result of a task that has ended; ClusterError (`not_finished`) before."""
-        return await self.call("GET", f"tasks/{_quoted(task_id)}/result")
+        return await self.request("GET", f"tasks/{_quoted(task_id)}/result")
 
     async def output(self, task_id: str, from_seq: int = 0) -> Document:
         """What it has printed so far: `{"epoch", "chunks": [{"seq", "stream", "data"}], "next_seq", "finished"}`."""
-        return await self.call("GET", f"tasks/{_quoted(task_id)}/output", params={"from_seq": str(from_seq)})
+        return await self.request("GET", f"tasks/{_quoted(task_id)}/output", params={"from_seq": str(from_seq)})
 
     async def why(self, task_id: str) -> Document:
         """Why a task waits: `{"status", "reason", "devices": [{"device_id", "fits", "reasons"}], "hint"}`."""
-        return await self.call("GET", f"tasks/{_quoted(task_id)}/why")
+        return await self.request("GET", f"tasks/{_quoted(task_id)}/why")
 
     async def cancel(self, task_id: str) -> Document:
         """Cancel a task; if it runs, its device is told to stop it."""
@@ -150,7 +170,7 @@ class ClusterApi:
 
     async def task_action(self, task_id: str, action: str) -> Document:
         """POST tasks/{task_id}/{action}: cancel, retry, hold or release."""
-        return await self.call("POST", f"tasks/{_quoted(task_id)}/{action}", body=b"{}")
+        return await self.request("POST", f"tasks/{_quoted(task_id)}/{action}", body=b"{}")
 
     async def wait(self, task_id: str, timeout_s: float | None = None) -> Document:
         """The task document once it has ended. ClusterError (`timeout`) after `timeout_s` seconds, if given."""
@@ -158,7 +178,7 @@ class ClusterApi:
         while True:
             left_s = float(LONG_POLL_S) if until is None else max(0.0, until - self._reactor.seconds())
             held_s = min(left_s, LONG_POLL_S)
-            document = await self.call(
+            document = await self.request(
                 "GET",
                 f"tasks/{_quoted(task_id)}",
                 params={"wait": f"{held_s:.3g}"},
@@ -171,42 +191,121 @@ class ClusterApi:
 
     async def task_types(self) -> Any:
         """The task types that the main knows, with what their payloads take."""
-        return await self.call("GET", "tasks/types")
+        return await self.request("GET", "tasks/types")
 
     async def task_statistics(self) -> Document:
         """Counts and times over all tasks."""
-        return await self.call("GET", "tasks/statistics")
+        return await self.request("GET", "tasks/statistics")
+
+    # -- files
+
+    @property
+    def _files(self) -> Transfers:
+        if self._transfers is None:
+            self._transfers = Transfers(self._reactor, self.server, self._exchange.text_headers())
+        return self._transfers
+
+    async def upload_file(self, path: str | Path, progress: Progress | None = None) -> Document:
+        """Have the main hold a file: `{"sha256", "size_bytes"}`. Goes on where an earlier try stopped."""
+        return await self._files.upload(Path(path), progress)
+
+    async def with_uploads(
+        self, task: Mapping[str, Any], progress: Callable[[str, int, int], None] | None = None
+    ) -> Document:
+        """The task, once its inputs that have a `path` are uploaded; `progress(name, done, whole)` in bytes."""
+        return await self._files.with_uploads(task, progress)
+
+    async def task_files(self, task_id: str) -> Document:
+        """`{"inputs": [{"name", "sha256", "size_bytes", ...}], "outputs": [{..., "epoch"}]}`."""
+        return await self.request("GET", f"tasks/{_quoted(task_id)}/files")
+
+    async def download(
+        self,
+        task_id: str,
+        file: Mapping[str, Any],
+        folder: str | Path,
+        *,
+        force: bool = False,
+        progress: Progress | None = None,
+    ) -> bool:
+        """Bring a file of a task, one of `task_files`, below `folder`; False if that content is there already.
+
+        It goes on where an interrupted download stopped, and is checked by its hash. ClusterError (`conflict`) where
+        another file has the name, unless `force`.
+        """
+        return await self._files.download(task_id, file, Path(folder), force=force, progress=progress)
+
+    async def files(self) -> AsyncIterator[Document]:
+        """Every file that the main holds: `{"sha256", "size_bytes", "created_at", "used_at", "named"}`."""
+        params = {"limit": str(PAGE_SIZE)}
+        while True:
+            page = await self.request("GET", "files", params=params)
+            for document in page["files"]:
+                yield document
+            if not page.get("next_after"):
+                return
+            params["after"] = page["next_after"]
+
+    async def remove_file(self, digest: str) -> Document:
+        """Remove a file that no kept task names."""
+        return await self.request("DELETE", f"files/{_quoted(digest)}")
 
     # -- devices and the cluster
 
     async def devices(self) -> list[Document]:
         """All devices that the main knows."""
-        data = await self.call("GET", "devices")
+        data = await self.request("GET", "devices")
         return list(data["devices"])
 
     async def device(self, device_id: str) -> Document:
         """One device with its metrics."""
-        return await self.call("GET", f"devices/{_quoted(device_id)}")
+        return await self.request("GET", f"devices/{_quoted(device_id)}")
 
     async def device_action(self, device_id: str, action: str, body: Mapping[str, Any] | None = None) -> Document:
         """POST devices/{device_id}/{action}: ping, drain, undrain, cordon, uncordon, role (body: role)."""
-        return await self.call("POST", f"devices/{_quoted(device_id)}/{action}", body=batches.encode(body or {}))
+        return await self.request("POST", f"devices/{_quoted(device_id)}/{action}", body=batches.encode(body or {}))
+
+    async def device_metrics(self, device_id: str, window: str) -> Document:
+        """What a device reported in a window as `2h`: `{"step", "step_s", "points": [{"at", "cpu_usage", ...}]}`."""
+        return await self.request("GET", f"devices/{_quoted(device_id)}/metrics", params={"window": window})
+
+    async def quiet(self, body: Mapping[str, Any]) -> Document:
+        """Give no device anything new for `for_s` seconds; `running`: continue, suspend or hand_back."""
+        return await self.request("POST", "cluster/quiet", body=batches.encode(body))
+
+    async def end_quiet(self) -> Document:
+        """End the quiet."""
+        return await self.request("DELETE", "cluster/quiet")
+
+    async def signals(self) -> list[Document]:
+        """The signals that hold."""
+        data = await self.request("GET", "signals")
+        return list(data["signals"])
+
+    async def set_signal(self, name: str, value: float, ttl_s: float) -> Document:
+        """Set a signal for so many seconds."""
+        body = batches.encode({"value": value, "ttl_s": ttl_s})
+        return await self.request("PUT", f"signals/{_quoted(name)}", body=body)
+
+    async def remove_signal(self, name: str) -> Document:
+        """Remove a signal."""
+        return await self.request("DELETE", f"signals/{_quoted(name)}")
 
     async def remove_device(self, device_id: str) -> Document:
         """Forget a device."""
-        return await self.call("DELETE", f"devices/{_quoted(device_id)}")
+        return await self.request("DELETE", f"devices/{_quoted(device_id)}")
 
     async def cluster_status(self) -> Document:
         """State, version, uptime, counts of devices and tasks, slots, throughput."""
-        return await self.call("GET", "cluster/status")
+        return await self.request("GET", "cluster/status")
 
     async def health(self) -> Document:
         """Whether the main is well."""
-        return await self.call("GET", "cluster/health")
+        return await self.request("GET", "cluster/health")
 
     async def cluster_config(self) -> Document:
         """The configuration that the main runs with."""
-        return await self.call("GET", "cluster/config")
+        return await self.request("GET", "cluster/config")
 
     # -- streams
 

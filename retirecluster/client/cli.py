@@ -13,8 +13,11 @@ from argparse import Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 
 from retirecluster import __version__
+from retirecluster.client.commands_call import add_call
 from retirecluster.client.commands_cluster import add_cluster, add_init, add_version
 from retirecluster.client.commands_devices import add_devices
+from retirecluster.client.commands_files import add_files, add_get
+from retirecluster.client.commands_household import add_signals
 from retirecluster.client.commands_local import add_demo, add_up
 from retirecluster.client.commands_store import add_backup, add_restore
 from retirecluster.client.commands_submit import add_submit
@@ -52,9 +55,13 @@ def build_parser() -> Parser:
     parser.add_argument("--version", action="version", version=f"retire-cluster {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands", parser_class=Parser)
     add_submit(commands, shared)
+    add_call(commands, shared)
     add_tasks(commands, shared)
+    add_get(commands, shared)
+    add_files(commands, shared)
     add_devices(commands, shared)
     add_cluster(commands, shared)
+    add_signals(commands, shared)
     add_up(commands)
     add_demo(commands)
     add_backup(commands)

@@ -127,14 +127,44 @@ DEVICE_COLUMNS_WIDE = (
     Column("TAGS", field("tags"), words, flexible=True),
     Column("REASON", field("reason"), flexible=True),
 )
+STATS_COLUMNS = (
+    Column("AT", field("at")),
+    Column("CPU", field("cpu_usage"), percent, right=True),
+    Column("MEM", field("memory_usage"), percent, right=True),
+    Column("DISK", field("disk_usage"), percent, right=True),
+    Column("TEMP", field("temperature"), lambda value: f"{value:.0f}°C", right=True),
+    Column("BATT", field("battery_level"), percent, right=True),
+    Column("LOAD", field("load"), lambda value: f"{value:.2f}", right=True),
+    Column("READ/S", field("disk_read_bytes_per_s"), size, right=True),
+    Column("WRITE/S", field("disk_write_bytes_per_s"), size, right=True),
+    Column("IN/S", field("network_received_bytes_per_s"), size, right=True),
+    Column("OUT/S", field("network_sent_bytes_per_s"), size, right=True),
+    Column("TASKS", field("active_tasks"), lambda value: f"{value:.3g}", right=True),
+)
+SIGNAL_COLUMNS = (
+    Column("NAME", field("name")),
+    Column("VALUE", field("value"), lambda value: f"{value:g}", right=True),
+    Column("FOR", field("ttl_s"), duration, right=True),
+    Column("UNTIL", field("until")),
+)
 WHY_COLUMNS = (
     Column("DEVICE", field("device_id")),
     Column("FITS", field("fits"), lambda fits: "yes" if fits else "no"),
     Column("REASONS", field("reasons"), lambda reasons: "; ".join(map(str, reasons)) or "-", flexible=True),
 )
+
+
+def _takes(task_type: Document) -> str:
+    """The names of a payload's fields; those that need not be there in brackets."""
+    schema = task_type.get("payload") or {}
+    required = schema.get("required") or ()
+    return " ".join(name if name in required else f"[{name}]" for name in schema.get("properties") or {})
+
+
 TYPE_COLUMNS = (
     Column("TYPE", field("task_type"), flexible=True),
     Column("WHAT IT DOES", field("doc"), flexible=True),
+    Column("TAKES", _takes, flexible=True),
     Column("DEVICES", field("devices"), words, flexible=True),
 )
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retirecluster import __version__
+from retirecluster.client.commands_household import add_quiet
 from retirecluster.client.console import Console
 from retirecluster.client.context import Context, with_api
 from retirecluster.client.documents import flat_pairs, status_pairs
@@ -34,6 +35,7 @@ def add_cluster(commands: Any, parents: list[Parser]) -> None:
         ("config", show_config, "the configuration that the main runs with"),
     ):
         actions.add_parser(name, parents=parents, help=doc).set_defaults(run=with_api(run))
+    add_quiet(actions, parents)
 
 
 def add_init(commands: Any) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from argparse import Namespace
 from typing import TYPE_CHECKING, Any
 
-from retirecluster.client.columns import DEVICE_COLUMNS, DEVICE_COLUMNS_WIDE
+from retirecluster.client.columns import DEVICE_COLUMNS, DEVICE_COLUMNS_WIDE, STATS_COLUMNS
+from retirecluster.client.commands_household import add_borrowing
 from retirecluster.client.confirm import confirm
 from retirecluster.client.console import Console
 from retirecluster.client.context import Context, with_api
@@ -44,6 +45,11 @@ def add_devices(commands: Any, parents: list[Parser]) -> None:
         if name == "drain":
             words = "after this long (90, 5m, 1h), move what still runs elsewhere"
             parser.add_argument("--deadline", metavar="TIME", type=duration, help=words)
+    add_borrowing(actions, parents)
+    stats = actions.add_parser("stats", parents=parents, help="what a device reported lately")
+    stats.add_argument("device", help="device id or the start of one")
+    stats.add_argument("--window", metavar="TIME", default="2h", help="how far back: 30m, 2h (default), at most 90d")
+    stats.set_defaults(run=with_api(show_stats))
     role = actions.add_parser("role", parents=parents, help="change the role of a device")
     role.add_argument("device", help="device id or the start of one")
     role.add_argument("role", help="worker, compute, mobile, storage, nas, or one of your own")
@@ -95,6 +101,15 @@ async def act_on_devices(context: Context, args: Namespace, api: ClusterApi) -> 
     answers = [await api.device_action(each["device_id"], args.action, body) for each in chosen]
     _show_answers(context, args, chosen, answers)
     return 0
+
+
+async def show_stats(context: Context, args: Namespace, api: ClusterApi) -> int:
+    async def view(console: Console) -> None:
+        device_id = (await one_device(api, args.device))["device_id"]
+        found = await api.device_metrics(device_id, args.window)
+        show_list(console, args.format, STATS_COLUMNS, found["points"], f"{device_id} has reported nothing lately.")
+
+    return await show_or_watch(context, args, view)
 
 
 async def set_role(context: Context, args: Namespace, api: ClusterApi) -> int:

@@ -13,9 +13,11 @@ from retirecluster.client.context import Context, with_api
 from retirecluster.client.formats import show_json
 from retirecluster.client.live import LiveLines, bar
 from retirecluster.client.parsing import Parser, duration
+from retirecluster.client.tables import visible
 from retirecluster.client.task_options import add_task_options, fields_from_options, merged
 from retirecluster.domain.errors import ClusterError
 from retirecluster.domain.tasks import spec_from_document
+from retirecluster.domain.units import format_bytes
 
 if TYPE_CHECKING:
     from retirecluster.client.api import ClusterApi, Document
@@ -26,6 +28,7 @@ _EXAMPLES = """\
 examples:
   retire-cluster submit -- uname -a
   retire-cluster submit --wait --type python_eval --payload '{"expression": "2 ** 64"}'
+  retire-cluster submit --input film.mov --output '*.mp4' -- ffmpeg -i film.mov film.mp4
   retire-cluster submit --role mobile --timeout 2m -- ./convert.sh holiday.mp4
   retire-cluster submit --file tasks.json
   generate-tasks | retire-cluster submit -
@@ -62,7 +65,7 @@ def add_submit(commands: Any, parents: list[Parser]) -> None:
 
 async def submit(context: Context, args: Namespace, api: ClusterApi) -> int:
     """Submit, print the ids, and with --wait stay until the end."""
-    tasks = tasks_from(args, sys.stdin.read)
+    tasks = await _with_uploads(context, api, tasks_from(args, sys.stdin.read))
     if len(tasks) == 1:
         submitted = await api.submit(tasks[0])
         submitted = submitted[:1]
@@ -75,6 +78,20 @@ async def submit(context: Context, args: Namespace, api: ClusterApi) -> int:
     else:
         context.console.lines([each["task_id"] for each in submitted])
     return 0
+
+
+async def _with_uploads(context: Context, api: ClusterApi, tasks: Tasks) -> Tasks:
+    """The tasks, with the files that they bring on the main."""
+    live = LiveLines(context.console)
+
+    def progress(name: str, done: int, whole: int) -> None:
+        amounts = f"{format_bytes(done)} of {format_bytes(whole)}"
+        live.draw([f"  uploading  {bar(done, whole, 30)}  {amounts}  {visible(name)}"])
+
+    try:
+        return [await api.with_uploads(task, progress) for task in tasks]
+    finally:
+        live.erase()
 
 
 async def _submit_many(context: Context, api: ClusterApi, tasks: Tasks) -> list[Document]:

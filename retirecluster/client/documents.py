@@ -81,8 +81,7 @@ def device_pairs(device: Document) -> Pairs:
     pairs = _some(
         [
             ("device", device.get("device_id")),
-            ("status", device.get("status")),
-            ("reason", device.get("reason")),
+            ("status", _status(device)),
             ("role", device.get("role")),
             ("hostname", device.get("hostname")),
             ("platform", device.get("platform")),
@@ -98,8 +97,31 @@ def device_pairs(device: Document) -> Pairs:
         ]
     )
     shown = {"cpu_usage", "memory_usage", "uptime"}
+    pairs += _facts(device.get("profile") or {})
     more = [(name.replace("_", " "), _plain(value)) for name, value in metrics.items() if name not in shown]
     return pairs + _some(more)
+
+
+def _status(device: Document) -> str:
+    """As `paused: battery 31 % < 40 %, on battery since 14:02`."""
+    return ": ".join(each for each in (device.get("status"), device.get("reason")) if each)
+
+
+SHOWN_FACTS = ("model", "os_name", "cpu_model", "cpu_cores", "cpu_physical_cores", "gpu", "graphics", "disks",
+               "network_interfaces", "benchmark")  # fmt: skip
+
+
+def _facts(profile: Mapping[str, Any]) -> Pairs:
+    """What the device is, each fact with where it came from."""
+    pairs: Pairs = []
+    for name in SHOWN_FACTS:
+        fact = profile.get(name) or {}
+        if fact.get("value") is None:
+            pairs.append((name.replace("_", " "), "unknown"))
+            continue
+        values = fact["value"] if isinstance(fact["value"], list) else [fact["value"]]
+        pairs += [(name.replace("_", " "), f"{_plain(value)}  [{fact.get('source')}]") for value in values]
+    return pairs if profile else []
 
 
 def _plain(value: Any) -> str:

@@ -40,6 +40,10 @@ class Exchange:
         self._pool.maxPersistentPerHost = 8
         self.client = HTTPClient(Agent(reactor, connectTimeout=CONNECT_TIMEOUT_S, pool=self._pool))
 
+    def text_headers(self) -> dict[str, str]:
+        """What goes with every request, for those who make their own."""
+        return {str(name): str(value) for name, value in self.headers.items()}
+
     async def close(self) -> None:
         """Close the idle connections."""
         await self._pool.closeCachedConnections()

@@ -59,7 +59,9 @@ class OutputPrinter:
     whole, and what of that was printed already is found by comparing.
     """
 
-    def __init__(self, api: ClusterApi, console: Console, task_id: str) -> None:
+    def __init__(self, api: ClusterApi, console: Console, task_id: str, only_printed: bool = False) -> None:
+        """`only_printed`: what the task gives as its value is somebody else's to show."""
+        self._only_printed = only_printed
         self._api = api
         self._console = console
         self.task_id = task_id
@@ -77,9 +79,10 @@ class OutputPrinter:
         epoch = data.get("epoch") or self._epoch
         if epoch != self._epoch:
             data = await self._start_over(epoch, data)
-        if data.get("finished"):
+        if data.get("finished") and not self._only_printed:
             await self._finish()
             return True
+        self.finished = bool(data.get("finished"))
         for chunk in data["chunks"]:
             self._write(chunk.get("stream", "stdout"), chunk["data"])
         self._from_seq = data["next_seq"]
@@ -139,10 +142,15 @@ async def follow_output(api: ClusterApi, reactor: Any, printer: OutputPrinter) -
 
 
 async def wait_with_output(
-    api: ClusterApi, reactor: Any, console: Console, task_id: str, timeout_s: float | None = None
+    api: ClusterApi,
+    reactor: Any,
+    console: Console,
+    task_id: str,
+    timeout_s: float | None = None,
+    only_printed: bool = False,
 ) -> Document:
     """Wait for the end of a task, printing its output meanwhile; the task document."""
-    printer = OutputPrinter(api, console, task_id)
+    printer = OutputPrinter(api, console, task_id, only_printed)
     following = Deferred.fromCoroutine(follow_output(api, reactor, printer))
     # Output is a courtesy here: the end of the task is what is waited for, and it is asked for separately.
     following.addErrback(lambda failure: failure.trap(ClusterError, CancelledError) and None)

@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 from retirecluster.domain.fields import (
-    AnyObject,
     Boolean,
     Field,
+    FieldType,
     Integer,
     ListOf,
     MapOf,
@@ -23,6 +23,7 @@ from retirecluster.domain.fields import (
     Record,
     Text,
 )
+from retirecluster.domain.schemas import PayloadSchema, read_schemas
 
 NAME = Text(max_length=128, min_length=1)
 DEVICE_ID = Text(
@@ -41,6 +42,39 @@ DEVICE_INFO = Record(
         Field("architecture", NAME, "aarch64, x86_64, ...", nullable=True),
         Field("python_version", NAME, nullable=True),
         Field("role", NAME, "worker, compute, mobile, storage, nas, or one of your own", nullable=True),
+        Field("os_name", Text(256), "as Android 13, Debian GNU/Linux 12", nullable=True),
+        Field("model", Text(256), "of the device, as Raspberry Pi 4 Model B Rev 1.1", nullable=True),
+    )
+)
+INTERFACE = Record(
+    (
+        Field("name", NAME, required=True),
+        Field("type", Text(choices=("ethernet", "wifi", "mobile", "virtual")), nullable=True),
+        Field(
+            "mac",
+            Text(17, 17, pattern=r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", pattern_doc="as 00:11:22:aa:bb:cc"),
+            nullable=True,
+        ),
+        Field("addresses", ListOf(Text(64, 2), 64), nullable=True),
+        Field("up", Boolean(), nullable=True),
+    )
+)
+DISK = Record(
+    (
+        Field("name", NAME, required=True),
+        Field("total_bytes", Integer(1, 2**62), nullable=True),
+        Field("type", Text(choices=("hdd", "ssd", "flash")), nullable=True),
+        Field("model", Text(128), nullable=True),
+        Field("file_system", Text(64), nullable=True),
+        Field("removable", Boolean(), nullable=True),
+    )
+)
+BENCHMARK = Record(
+    (
+        Field("integers", Number(0.001, 1000), "relative to a common laptop of 2020", nullable=True),
+        Field("floats", Number(0.001, 1000), "relative to the same", nullable=True),
+        Field("memory_bytes_per_s", Number(1, 1e15), "copying", nullable=True),
+        Field("disk_bytes_per_s", Number(1, 1e15), "writing to the disk of the data folder, synced", nullable=True),
     )
 )
 HARDWARE_SPECS = Record(
@@ -49,13 +83,58 @@ HARDWARE_SPECS = Record(
         Field("memory_total", Integer(0, 2**56), "bytes", nullable=True),
         Field("disk_space", Integer(0, 2**62), "bytes in all", nullable=True),
         Field("disk_free", Integer(0, 2**62), "bytes free", nullable=True),
-        Field("network_interfaces", ListOf(OneOf((NAME, AnyObject())), 256), nullable=True),
-        Field("gpu", OneOf((Boolean(), Text(256))), "true, or its name", nullable=True),
+        Field(
+            "network_interfaces",
+            ListOf(OneOf((NAME, INTERFACE)), 256),
+            "names, or with type and addresses",
+            nullable=True,
+        ),
+        Field("gpu", OneOf((Boolean(), Text(256))), "one that tasks may use: true, or its name", nullable=True),
         Field("cpu_model", Text(256), nullable=True),
+        Field("cpu_physical_cores", Integer(1, 4096), "without hyper-threads", nullable=True),
+        Field("disks", ListOf(DISK, 256), nullable=True),
+        Field("graphics", ListOf(Text(128), 64), "graphics processors of any kind", nullable=True),
+        Field("benchmark", BENCHMARK, "short measurements at join", nullable=True),
     )
 )
+TOOLS = MapOf(Text(64), 256, NAME)
+SOURCES = MapOf(Text(64), 64, NAME)
+"""Names of facts (of `device_info` and `hardware_specs`) and where each was found out."""
 LABELS = MapOf(Text(256), 64)
 PERCENT = Number(0, 100)
+COUNT = Integer(0, 2**62)
+RATE = Number(0, 1e15)
+BATTERY = Record(
+    (
+        Field("level", PERCENT, nullable=True),
+        Field("charging", Boolean(), nullable=True),
+        Field("health", Text(64), "as the device says: good, overheat, dead, ...", nullable=True),
+        Field("temperature_c", Number(-273.15, 1000), nullable=True),
+        Field("wear_percent", PERCENT, "of its first capacity that is lost", nullable=True),
+    )
+)
+DISK_IO = Record(
+    (
+        Field("read_bytes", COUNT, "since the device started", nullable=True),
+        Field("write_bytes", COUNT, "since the device started", nullable=True),
+        Field("read_bytes_per_s", RATE, nullable=True),
+        Field("write_bytes_per_s", RATE, nullable=True),
+    )
+)
+NETWORK_IO = Record(
+    (
+        Field("received_bytes", COUNT, "since the device started", nullable=True),
+        Field("sent_bytes", COUNT, "since the device started", nullable=True),
+        Field("received_bytes_per_s", RATE, nullable=True),
+        Field("sent_bytes_per_s", RATE, nullable=True),
+    )
+)
+THROTTLING = Record(
+    (
+        Field("now", ListOf(NAME, 16), nullable=True),
+        Field("since_boot", ListOf(NAME, 16), nullable=True),
+    )
+)
 SYSTEM_METRICS = Record(
     (
         Field("cpu_usage", PERCENT, "percent of all processors", nullable=True),
@@ -64,11 +143,31 @@ SYSTEM_METRICS = Record(
         Field("load_average", ListOf(Number(0, 1e6), 3), "1, 5 and 15 minutes", nullable=True),
         Field("uptime", Number(0, 1e10), "seconds since the device started", nullable=True),
         Field("temperature", Number(-273.15, 1000), "degrees Celsius, the hottest sensor", nullable=True),
-        Field("battery", OneOf((PERCENT, AnyObject())), "percent, or {level, charging}", nullable=True),
-        Field("disk_io", AnyObject(), nullable=True),
-        Field("network", AnyObject(), nullable=True),
+        Field("battery", OneOf((PERCENT, BATTERY)), "percent, or more", nullable=True),
+        Field("disk_io", DISK_IO, nullable=True),
+        Field("network", NETWORK_IO, nullable=True),
+        Field("throttling", THROTTLING, "what slows the device down, as its firmware says", nullable=True),
+        Field("owner_away_s", Number(0, 1e10), "seconds since the device was last used by hand", nullable=True),
+        Field("metered", Boolean(), "what is sent over the network costs", nullable=True),
+        Field("problems", ListOf(Text(200), 16), "what is wrong with the device, for people", nullable=True),
     )
 )
+
+
+def known_metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Checked system metrics without what the tables do not name: whatever else a device sends is not kept."""
+    return {
+        name: _known_part(SYSTEM_METRICS.by_name[name].type, value)
+        for name, value in metrics.items()
+        if name in SYSTEM_METRICS.by_name and value is not None
+    }
+
+
+def _known_part(kind: FieldType, value: Any) -> Any:
+    record = kind.types[-1] if isinstance(kind, OneOf) else kind
+    if isinstance(record, Record) and isinstance(value, dict):
+        return {name: each for name, each in value.items() if name in record.by_name}
+    return value
 
 
 class Presence(str, Enum):
@@ -111,6 +210,13 @@ class DeviceProfile:
     isolation: int = 0
     speed: float = 1.0
     keeps_journal: bool = False
+    task_schemas: Mapping[str, PayloadSchema] = field(factory=dict, eq=False)
+    """By task type, what plug-ins on it say of their payloads."""
+
+    @property
+    def python_minor(self) -> str:
+        """As `3.11`; empty where it is not known."""
+        return ".".join(self.python_version.split(".")[:2])
 
     def with_role(self, role: str) -> DeviceProfile:
         return evolve(self, role=role.lower())
@@ -143,4 +249,5 @@ def profile_from_register(device_id: str, data: Mapping[str, Any]) -> DeviceProf
         isolation=data.get("isolation") or 0,
         speed=data.get("speed") or 1.0,
         keeps_journal=data.get("attempts") is not None,
+        task_schemas=read_schemas(data.get("task_schemas")),
     )

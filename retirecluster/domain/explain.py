@@ -18,7 +18,7 @@ def obstacles(task: Task, device: Device) -> tuple[list[str], list[str]]:
     if device.presence is not Presence.ONLINE:
         passing.append(f"{device.presence}" + (f": {device.reason}" if device.reason else ""))
     elif not device.accepts:
-        passing.append(f"{device.status}: takes no new tasks")
+        passing.append(f"{device.status}: {device.shown_reason or 'takes no new tasks'}")
     elif not lasting:
         passing += _no_room(task, device)
     return lasting, passing

@@ -24,6 +24,7 @@ MIGRATING = "between-migration-steps"
 AFTER_ACCEPT = "after-accept-before-start"
 AFTER_EXEC = "after-exec-before-started"
 AFTER_SPOOL = "after-spool-before-send"
+AFTER_UPLOAD = "after-upload-before-result"
 AFTER_SENT = "after-result-sent-before-ack"
 STOPPING = "while-stopping"
 
@@ -48,6 +49,7 @@ FAILPOINTS = {
         Failpoint(AFTER_ACCEPT, "worker", "an attempt is in the journal; it was not started"),
         Failpoint(AFTER_EXEC, "worker", "the process of an attempt runs; neither its number is kept nor the main told"),
         Failpoint(AFTER_SPOOL, "worker", "a result is in the journal; it was not sent"),
+        Failpoint(AFTER_UPLOAD, "worker", "the main has the files of a result; the result was not sent"),
         Failpoint(AFTER_SENT, "worker", "the main acknowledged a result; the journal still has it"),
         Failpoint(STOPPING, "worker", "it was told to end and its tasks are over; they were not handed back"),
     )

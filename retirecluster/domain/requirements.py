@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from retirecluster.domain.devices import DeviceProfile
 
 NAME = Text(max_length=128, min_length=1)
+PICKLED = "python_call"
+"""The task type whose payload only the Python that made it can read."""
+
+PYTHON = Text(8, 3, pattern=r"3\.[0-9]{1,3}", pattern_doc="a minor version of Python such as 3.11")
 
 REQUIREMENT_FIELDS = Record(
     (
@@ -42,6 +46,7 @@ REQUIREMENT_FIELDS = Record(
         Field("internet", Boolean(), "internet access is needed", nullable=True),
         Field("device", NAME, "this device and no other", nullable=True),
         Field("isolation", Integer(0, 3), "the weakest isolation level that will do", nullable=True),
+        Field("python", PYTHON, "minor version of the device's Python", nullable=True),
     ),
     closed=True,
 )
@@ -62,6 +67,7 @@ class Requirements:
     internet: bool = False
     device: str = ""
     isolation: int = 0
+    python: str = ""
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any] | None) -> Requirements:
@@ -80,6 +86,7 @@ class Requirements:
             internet=given.get("internet", False),
             device=given.get("device", ""),
             isolation=given.get("isolation", 0),
+            python=given.get("python", ""),
         )
 
 
@@ -97,6 +104,10 @@ def _unmet(demand: Requirements, task_type: str, needs_journal: bool, profile: D
         yield "keeps no journal, which at_most_once needs"
     yield from _unmet_sizes(demand, profile)
     yield from _unmet_kind(demand, profile)
+    if demand.python and demand.python != profile.python_minor:
+        there = f"Python {profile.python_minor or 'of an unknown version'} there"
+        what = "the function was pickled by" if task_type == PICKLED else "the task asks for"
+        yield f"{there}, {what} {demand.python}"
 
 
 def _unmet_sizes(demand: Requirements, profile: DeviceProfile) -> Iterator[str]:

@@ -1,12 +1,13 @@
 """The built-in task types and what their payloads look like.
 
 The main checks payloads of these types at submit; the worker runs them. Types that a user's package adds are
-known to the workers that have it, and their payloads are checked there.
+known to the workers that have it, which tell their schemas when they register (`schemas`).
 """
 
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from typing import Any
 
 from attrs import frozen
@@ -25,6 +26,8 @@ from retirecluster.domain.fields import (
     Record,
     Text,
 )
+from retirecluster.domain.files import FILE_NAME
+from retirecluster.domain.requirements import PICKLED, PYTHON
 
 SCRIPT = Text(max_length=900_000, min_length=1, multiline=True)
 ENVIRONMENT = MapOf(Text(max_length=65_536, multiline=True), 256)
@@ -37,11 +40,28 @@ TYPE_NAME = Text(
 )
 
 
+ARGUMENTS = ListOf(Text(65_536, multiline=True), 1024)
+FUNCTION = Text(
+    max_length=400,
+    min_length=3,
+    pattern=r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*",
+    pattern_doc="a function as module:name, such as math:factorial",
+)
+PICKLE = Text(
+    max_length=900_000,
+    min_length=1,
+    pattern="[A-Za-z0-9+/]+={0,2}",
+    pattern_doc="base64 of at most 900000 characters",
+)
+
+
 @frozen
 class TaskType:
     """A task type: `payload` says what it takes, `result_doc` what its output is.
 
-    `runs_code` types run what the submitter wrote, so a device's owner enables them.
+    `runs_code` types run what the submitter wrote, so a device's owner enables them. `warm` ones may run in a
+    process that is used again. `rules` finds what is wrong with a payload whose fields are right one by one;
+    `rules_doc` says the same for people.
     """
 
     name: str
@@ -49,6 +69,63 @@ class TaskType:
     payload: Record
     result_doc: str
     runs_code: bool = False
+    warm: bool = False
+    rules: Callable[[dict[str, Any], str], list[Problem]] | None = None
+    rules_doc: str = ""
+
+
+def _one_of(payload: dict[str, Any], path: str, names: tuple[str, ...], example: str) -> list[Problem]:
+    """Exactly one of `names` has to be there."""
+    given = [name for name in names if payload.get(name) is not None]
+    if not given:
+        return [Problem(f"{path}.{names[0]}", f"is required{_or(names[1:])}: {example}")]
+    return [Problem(f"{path}.{given[1]}", f"stands beside {given[0]}: give one of them")] if len(given) > 1 else []
+
+
+def _or(names: tuple[str, ...]) -> str:
+    return f" (or {' or '.join(names)})" if names else ""
+
+
+def _sleep_rules(payload: dict[str, Any], path: str) -> list[Problem]:
+    if payload.keys() & {"duration_s", "duration", "seconds"}:
+        return []
+    return [Problem(f"{path}.duration_s", "is required: number of seconds, 0 to 86400")]
+
+
+def _script_rules(payload: dict[str, Any], path: str) -> list[Problem]:
+    return _one_of(payload, path, ("source", "file"), 'the script\'s text, such as "print(1)"')
+
+
+def _call_rules(payload: dict[str, Any], path: str) -> list[Problem]:
+    if problems := _one_of(payload, path, ("function", "call"), "a function as module:name, such as math:factorial"):
+        return problems
+    if payload.get("call") is None:
+        return []
+    problems = [
+        Problem(f"{path}.{name}", "is for a function by its name; a pickled call has its own")
+        for name in ("arguments", "keywords")
+        if name in payload
+    ]
+    if len(payload["call"]) % 4:
+        problems.append(Problem(f"{path}.call", "is not base64: its length is no multiple of 4"))
+    if payload.get("python") is None:
+        problems.append(Problem(f"{path}.python", f"is required beside call: {PYTHON.pattern_doc}"))
+    return problems
+
+
+def _command_rules(payload: dict[str, Any], path: str) -> list[Problem]:
+    if problems := _one_of(payload, path, ("argv", "command"), 'a list such as ["ls", "-l"]'):
+        return problems
+    name = "argv" if payload.get("argv") is not None else "command"
+    value = payload[name]
+    if "\0" in "".join(value):
+        return [Problem(f"{path}.{name}", "must not contain NUL characters")]
+    if isinstance(value, str) and not payload.get("shell"):
+        try:
+            shlex.split(value)
+        except ValueError as error:
+            return [Problem(f"{path}.{name}", f"cannot be split as a shell would: {str(error).lower()}")]
+    return []
 
 
 def _types(*rows: TaskType) -> dict[str, TaskType]:
@@ -61,6 +138,7 @@ BUILT_IN = _types(
         "Give the message back.",
         Record((Field("message", Anything(), "what to give back", default=""),), closed=True),
         "the message; JSON text unless it is a string",
+        warm=True,
     ),
     TaskType(
         "sleep",
@@ -74,8 +152,10 @@ BUILT_IN = _types(
             closed=True,
         ),
         "`slept N s`",
+        rules=_sleep_rules,
+        rules_doc="One of the three is needed.",
     ),
-    TaskType("system_info", "Tell about the device it runs on.", Record((), closed=True), "a JSON object"),
+    TaskType("system_info", "Tell about the device it runs on.", Record((), closed=True), "a JSON object", warm=True),
     TaskType(
         "python_eval",
         "Evaluate one Python expression.",
@@ -92,14 +172,16 @@ BUILT_IN = _types(
         ),
         "the value: a string as it is, else its repr",
         runs_code=True,
+        warm=True,
     ),
     TaskType(
         "python_script",
-        "Run a Python script in a process of its own.",
+        "Run a Python script.",
         Record(
             (
-                Field("source", SCRIPT, "the script's text", required=True),
-                Field("arguments", ListOf(Text(65_536, multiline=True), 1024), "sys.argv[1:]"),
+                Field("source", SCRIPT, "the script's text"),
+                Field("file", FILE_NAME, "the script, as one of the task's `files.inputs`"),
+                Field("arguments", ARGUMENTS, "sys.argv[1:]"),
                 Field("stdin", STDIN, "standard input"),
                 Field("environment", ENVIRONMENT, "environment variables"),
             ),
@@ -107,6 +189,28 @@ BUILT_IN = _types(
         ),
         "what it prints",
         runs_code=True,
+        warm=True,
+        rules=_script_rules,
+        rules_doc="One of `source` and `file` is needed.",
+    ),
+    TaskType(
+        PICKLED,
+        "Call a Python function.",
+        Record(
+            (
+                Field("function", FUNCTION, "a function that the device can import"),
+                Field("arguments", ListOf(Anything(), 1024), "its arguments"),
+                Field("keywords", MapOf(Anything(), 256), "its arguments by name"),
+                Field("call", PICKLE, "instead: (function, arguments, keywords), pickled by cloudpickle, as base64"),
+                Field("python", PYTHON, "the Python that pickled it: no other can read it", nullable=True),
+            ),
+            closed=True,
+        ),
+        "a JSON object: `repr` of the value, and `pickle`: the value pickled, as base64",
+        runs_code=True,
+        warm=True,
+        rules=_call_rules,
+        rules_doc="`function`, or `call` and `python`, are needed; `retire-cluster call` and `Client.call` write them.",
     ),
     TaskType(
         "command",
@@ -131,6 +235,8 @@ BUILT_IN = _types(
         ),
         "what it prints",
         runs_code=True,
+        rules=_command_rules,
+        rules_doc="One of `argv` and `command` is needed.",
     ),
     TaskType(
         "http_request",
@@ -156,25 +262,13 @@ def payload_problems(task_type: str, payload: dict[str, Any], path: str = "paylo
     if known is None:
         return []
     problems = known.payload.problems(payload, path)
-    if task_type == "sleep" and not problems and not payload.keys() & {"duration_s", "duration", "seconds"}:
-        problems.append(Problem(f"{path}.duration_s", "is required: number of seconds, 0 to 86400"))
-    if task_type == "command" and not problems:
-        problems += _command_problems(payload, path)
-    return problems
+    return known.rules(payload, path) if known.rules is not None and not problems else problems
 
 
-def _command_problems(payload: dict[str, Any], path: str) -> list[Problem]:
-    given = [name for name in ("argv", "command") if name in payload]
-    if not given:
-        return [Problem(f"{path}.argv", 'is required: a list such as ["ls", "-l"]')]
-    if len(given) > 1:
-        return [Problem(f"{path}.command", "is another name for argv: give one of them")]
-    name, value = given[0], payload[given[0]]
-    if "\0" in "".join(value):
-        return [Problem(f"{path}.{name}", "must not contain NUL characters")]
-    if isinstance(value, str) and not payload.get("shell"):
-        try:
-            shlex.split(value)
-        except ValueError as error:
-            return [Problem(f"{path}.{name}", f"cannot be split as a shell would: {str(error).lower()}")]
-    return []
+def warm_problem(task_type: str, mode_path: str) -> list[Problem]:
+    """Whether a task of this type may be `warm`; types of plug-ins may."""
+    known = BUILT_IN.get(task_type)
+    if known is None or known.warm:
+        return []
+    allowed = ", ".join(name for name, each in BUILT_IN.items() if each.warm)
+    return [Problem(mode_path, f"warm is for {allowed} and types of plug-ins; {task_type} has to be fresh")]

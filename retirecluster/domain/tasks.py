@@ -11,13 +11,18 @@ from attrs import frozen
 
 from retirecluster.domain.devices import LABELS
 from retirecluster.domain.errors import ClusterError, invalid
-from retirecluster.domain.fields import AnyObject, Field, Integer, Number, Problem, Record, Text
-from retirecluster.domain.requirements import REQUIREMENT_FIELDS, Requirements
-from retirecluster.domain.task_types import TYPE_NAME, payload_problems
+from retirecluster.domain.fields import AnyObject, Boolean, Field, Integer, Number, Problem, Record, Text
+from retirecluster.domain.files import FILE_FIELDS, InputFile, file_problems, inputs_of
+from retirecluster.domain.limits import LIMIT_FIELDS
+from retirecluster.domain.requirements import PICKLED, REQUIREMENT_FIELDS, Requirements
+from retirecluster.domain.task_types import TYPE_NAME, payload_problems, warm_problem
 
 PRIORITIES = ("low", "normal", "high", "urgent")
 AT_LEAST_ONCE, AT_MOST_ONCE = "at_least_once", "at_most_once"
 KEEP, STOP = "keep", "stop"
+FRESH, WARM = "fresh", "warm"
+ADMIN = "admin"
+"""The submitter where there is only one."""
 DEFAULT_TIMEOUT_S = 300.0
 DEFAULT_MAX_RETRIES = 3
 MAX_BODY_CHARS = 1_000_000
@@ -73,6 +78,31 @@ TASK_FIELDS = Record(
             nullable=True,
             default=None,
         ),
+        Field(
+            "mode",
+            Text(choices=(FRESH, WARM)),
+            "a process of its own, or one that is used again for the next task of the same submitter",
+            nullable=True,
+            default=FRESH,
+        ),
+        Field("limits", LIMIT_FIELDS, "what it may use, at most", nullable=True, default={}),
+        Field(
+            "grace_s",
+            Number(0, 3600),
+            "seconds between SIGTERM and SIGKILL when it is stopped",
+            nullable=True,
+            default=None,
+        ),
+        Field(
+            "files", FILE_FIELDS, "files that it brings, and what is kept of those it leaves", nullable=True, default={}
+        ),
+        Field(
+            "checkpoint",
+            Boolean(),
+            "a folder that its next attempt on the same device finds again",
+            nullable=True,
+            default=False,
+        ),
     ),
     closed=True,
 )
@@ -113,6 +143,7 @@ class TaskSpec:
     request_digest: str | None = None
     deadline_s: float | None = None
     retry_of: str | None = None
+    inputs: tuple[InputFile, ...] = ()
 
 
 _ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
@@ -123,8 +154,8 @@ def encode(value: object) -> str:
     return _ENCODER.encode(value)
 
 
-def spec_from_document(document: object, path: str = "") -> TaskSpec:
-    """The specification in a submitted task document.
+def spec_from_document(document: object, path: str = "", submitter: str = ADMIN) -> TaskSpec:
+    """The specification in a document that `submitter`, by the main's own knowledge, has submitted.
 
     Raises ClusterError (`bad_field`, `missing_field`, `unknown_type`, `too_large`) with the path of each field
     that is wrong; `path` is put before them, as `[3]` for the fourth of many.
@@ -136,9 +167,12 @@ def spec_from_document(document: object, path: str = "") -> TaskSpec:
     prefix = f"{path}." if path else ""
     full = TASK_FIELDS.with_defaults(document)
     problems = payload_problems(full["task_type"], full["payload"], f"{prefix}payload")
+    problems += file_problems(full["files"], f"{prefix}files")
+    problems += _mode_problems(full, prefix) + _script_problems(full, prefix)
+    full["requirements"] = _with_python(full, prefix, problems)
     if problems:
         raise invalid(problems)
-    body = _body(full)
+    body = _body(full, submitter)
     if len(body) > MAX_BODY_CHARS:
         raise ClusterError(
             "too_large",
@@ -158,6 +192,7 @@ def spec_from_document(document: object, path: str = "") -> TaskSpec:
         idempotency_key=key,
         request_digest=None if key is None else _digest(full),
         deadline_s=full["deadline_s"],
+        inputs=tuple(inputs_of(full["files"])),
     )
 
 
@@ -173,10 +208,45 @@ SENT = (
     "on_disconnect",
 )
 """The fields of a task document that travel to the device."""
+SENT_IF_GIVEN: dict[str, Any] = {"mode": FRESH, "limits": {}, "grace_s": None, "files": {}, "checkpoint": False}
+"""Those that travel only where they say something, each with the value that says nothing."""
 
 
-def _body(full: Mapping[str, Any]) -> str:
-    return encode({name: full[name] for name in SENT})
+def _body(full: Mapping[str, Any], submitter: str) -> str:
+    more = {name: full[name] for name, nothing in SENT_IF_GIVEN.items() if full[name] != nothing}
+    if full["mode"] == WARM:
+        more["submitter"] = submitter  # whose tasks share a process
+    return encode({name: full[name] for name in SENT} | more)
+
+
+def _mode_problems(full: Mapping[str, Any], prefix: str) -> list[Problem]:
+    if full["mode"] != WARM:
+        return []
+    problems = warm_problem(full["task_type"], f"{prefix}mode")
+    shared = "warm tasks share one folder, which is emptied after each: leave this out, or mode"
+    problems += [Problem(f"{prefix}{name}", shared) for name in ("files", "checkpoint") if full[name]]
+    return problems
+
+
+def _script_problems(full: Mapping[str, Any], prefix: str) -> list[Problem]:
+    """A script that comes as a file has to be one of the task's inputs."""
+    name = full["payload"].get("file") if full["task_type"] == "python_script" else None
+    inputs = [each["name"] for each in full["files"].get("inputs") or () if isinstance(each, dict)]
+    if name is None or name in inputs:
+        return []
+    return [Problem(f"{prefix}payload.file", f"must be the name of one of files.inputs, {inputs}; not {name!a}")]
+
+
+def _with_python(full: Mapping[str, Any], prefix: str, problems: list[Problem]) -> dict[str, Any]:
+    """The requirements, with the Python that a pickled function needs."""
+    requirements: dict[str, Any] = full["requirements"]
+    needed = full["payload"].get("python") if full["task_type"] == PICKLED else None
+    if not isinstance(needed, str):
+        return requirements
+    asked = requirements.get("python")
+    if asked not in (None, needed):
+        problems.append(Problem(f"{prefix}requirements.python", f"must be {needed}, which pickled it; not {asked}"))
+    return requirements | {"python": needed}
 
 
 def _digest(full: Mapping[str, Any]) -> str:

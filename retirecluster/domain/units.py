@@ -22,6 +22,19 @@ def parse_duration_s(text: str) -> float:
     return float(sum(float(number) * _DURATION_S[unit] for number, unit in parts))
 
 
+_SIZE_BYTES = {"": 1, "B": 1, "K": KIB, "KIB": KIB, "M": MIB, "MIB": MIB, "G": GIB, "GIB": GIB, "T": 1024 * GIB}
+_SIZE_BYTES |= {"TIB": 1024 * GIB, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
+
+
+def parse_size_bytes(text: str) -> int:
+    """Bytes in `4096`, `512MiB`, `1.5G` (binary) or `10GB` (decimal). Raises ValueError on anything else."""
+    found = _SIZE.fullmatch(text.strip())
+    if found is None or found[2].upper() not in _SIZE_BYTES:
+        raise ValueError(f"{text!r} is not a size; write for example 4096, 512MiB or 1.5GiB")
+    return int(float(found[1]) * _SIZE_BYTES[found[2].upper()])
+
+
 def format_duration(duration_s: float) -> str:
     """A duration in at most two units: `0.25s`, `42s`, `3m20s`, `5h10m`, `2d3h`."""
     if duration_s < 10:

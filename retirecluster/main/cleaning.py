@@ -12,6 +12,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from retirecluster.domain.scheduler import Moment, Scheduler
+from retirecluster.main.file_store import FileStore
 from retirecluster.main.space import Reserve
 from retirecluster.store import cleanup
 from retirecluster.store.database import Database
@@ -22,6 +23,8 @@ EVERY_S = 3600.0
 PAUSE_S = 0.02
 """Between two batches, so that turns come first."""
 DAY_S = 86_400.0
+AUDIT_KEPT = 100_000
+"""Rows of the audit trail that are kept: the newest. Refusals fill that in three weeks at the earliest."""
 
 
 @define(eq=False)
@@ -31,6 +34,7 @@ class Cleaner:
     scheduler: Scheduler
     database: Database
     reserve: Reserve
+    files: FileStore
     keep_tasks_s: float
     keep_events: int
     clock: IReactorTime
@@ -73,7 +77,9 @@ class Cleaner:
         removed = await self._batches(cleanup.forget_tasks_txn, before_at)
         removed += await self._batches(cleanup.forget_events_txn, self.keep_events)
         removed += await self._batches(cleanup.forget_refused_txn, before_at)
+        removed += await self._batches(cleanup.forget_audit_txn, AUDIT_KEPT)
         if not self._stopped:
+            await self.files.clean()
             await self.database.checkpoint()
         if removed:
             log.info("clean-up: {rows} rows removed", rows=removed)

@@ -11,16 +11,17 @@ from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
 
 from retirecluster import __version__
+from retirecluster.domain.audit import ADMIN
 from retirecluster.domain.errors import ClusterError
 from retirecluster.domain.explain import explain
 from retirecluster.domain.lifecycle import FINAL, State
 from retirecluster.domain.scheduler import Moment, Scheduler
 from retirecluster.domain.scheduler.placement import RequirementClass
-from retirecluster.domain.task_types import BUILT_IN
 from retirecluster.domain.tasks import TaskSpec
 from retirecluster.main import views
 from retirecluster.main.events import EventBus
 from retirecluster.main.heartbeat import HeartbeatMonitor
+from retirecluster.main.household import Household
 from retirecluster.main.outputs import OutputBoard
 from retirecluster.main.registry import PING_S, DeviceRegistry
 from retirecluster.main.scheduler import Submitted, TaskScheduler
@@ -38,7 +39,10 @@ DEVICE_FLAGS = {
 
 @define(eq=False)
 class Cluster:
-    """What people can do. Every method raises ClusterError with what is wrong; answers are JSON documents."""
+    """What people can do. Every method raises ClusterError with what is wrong; answers are JSON documents.
+
+    `by` is who does it, for the audit trail.
+    """
 
     database: Database
     scheduler: Scheduler
@@ -51,6 +55,7 @@ class Cluster:
     moment: Callable[[], Moment]
     began: Moment
     settings: dict[str, Any]
+    household: Household
 
     # -- the cluster
 
@@ -69,6 +74,7 @@ class Cluster:
             "throughput_per_s": round(self.heartbeat.throughput_per_s(), 3),
             "event_no": self.events.last_no,
             "commits": self.desk.turns.commits,
+            "quiet": self.household.quiet(),
             **status,
         }
 
@@ -185,21 +191,28 @@ class Cluster:
         names = ("task_id", "status", "reason")
         return {name: document[name] for name in names} | {"devices": [], "hint": ""}
 
-    async def cancel(self, task_id: str, reason: str) -> str:
+    async def cancel(self, task_id: str, reason: str, by: str = ADMIN) -> str:
         """Cancel a task; its state now."""
-        return await self.desk.cancel_task(task_id, reason)
+        return await self.desk.cancel_task(task_id, reason, by)
 
-    async def retry(self, task_id: str) -> Submitted:
+    async def retry(self, task_id: str, by: str = ADMIN) -> Submitted:
         """Submit a task that has ended once more, as a new task."""
-        return await self.desk.retry(task_id)
+        return await self.desk.retry(task_id, by)
 
-    async def hold(self, task_id: str, reason: str) -> str:
+    async def hold(self, task_id: str, reason: str, by: str = ADMIN) -> str:
         """Hold a waiting task back; its state now."""
-        return await self.desk.hold_task(task_id, reason)
+        return await self.desk.hold_task(task_id, reason, by)
 
-    async def release(self, task_id: str) -> str:
+    async def release(self, task_id: str, by: str = ADMIN) -> str:
         """Let a held task go on; its state now."""
-        return await self.desk.release_task(task_id)
+        return await self.desk.release_task(task_id, by)
+
+    async def refused_results(self, task_id: str, limit: int) -> list[dict[str, Any]]:
+        """Results of a task that did not count (late, of another device, in conflict), newest first."""
+        found = await self.database.read(reads.refused_results_txn, task_id, limit)
+        if found is None:
+            raise ClusterError("not_found", f"there is no task {task_id}")
+        return [views.instants(each) for each in found]
 
     async def ids_with_prefix(self, prefix: str) -> list[str]:
         """Ids of tasks that begin so, at most ten."""
@@ -211,12 +224,7 @@ class Cluster:
 
     def task_types(self) -> list[dict[str, Any]]:
         """Every task type that is built in or offered, with its payload's JSON Schema and who offers it."""
-        offered: dict[str, list[str]] = {name: [] for name in BUILT_IN}
-        for device in self.scheduler.devices.values():
-            types = BUILT_IN.keys() if device.profile.task_types is None else device.profile.task_types
-            for name in types:
-                offered.setdefault(name, []).append(device.device_id)
-        return [_type_document(name, devices) for name, devices in sorted(offered.items())]
+        return self.desk.types.documents()
 
     # -- devices
 
@@ -228,9 +236,17 @@ class Cluster:
 
     def device(self, device_id: str) -> dict[str, Any]:
         """One device with everything known of it."""
-        return views.device_details(self.registry.get(device_id), self.moment())
+        found = views.device_details(self.registry.get(device_id), self.moment())
+        return found | {"rest": self.household.rest_of(device_id)}
 
-    async def device_action(self, device_id: str, action: str, deadline_s: float | None = None) -> dict[str, Any]:
+    def device_history(self, device_id: str, window_s: float) -> dict[str, Any]:
+        """What a device reported in the last `window_s` seconds, in steps of a minute, an hour or a day."""
+        self.registry.get(device_id)
+        return views.history_document(device_id, window_s, self.heartbeat.history, self.moment())
+
+    async def device_action(
+        self, device_id: str, action: str, deadline_s: float | None = None, by: str = ADMIN
+    ) -> dict[str, Any]:
         """drain, undrain, cordon or uncordon a device.
 
         With `deadline_s`, what a drained device still runs by then is stopped and runs elsewhere, not charged.
@@ -240,12 +256,14 @@ class Cluster:
             self.scheduler.end_drain_in(self.registry.get(device_id), self.moment(), deadline_s)
         if action in ("drain", "undrain"):
             self.registry.broadcast_message(action, {"reason": "by a person"}, [device_id])
+        self.audit(by, f"device.{action}", device_id, **({} if deadline_s is None else {"deadline_s": deadline_s}))
         await self.desk.turns.answered()
         return self.device(device_id)
 
-    async def set_role(self, device_id: str, role: str) -> dict[str, Any]:
+    async def set_role(self, device_id: str, role: str, by: str = ADMIN) -> dict[str, Any]:
         """Give a device a role; it keeps it over restarts."""
         self.scheduler.fleet.set_role(self.registry.get(device_id), role, self.moment())
+        self.audit(by, "device.role", device_id, role=role)
         await self.desk.turns.answered()
         return self.device(device_id)
 
@@ -260,9 +278,11 @@ class Cluster:
             raise ClusterError("timeout", f"{device_id} did not answer within {PING_S:g} s")
         return {"device_id": device_id, "round_trip_ms": round((self.clock.seconds() - began_s) * 1000, 3)}
 
-    async def remove_device(self, device_id: str) -> None:
+    async def remove_device(self, device_id: str, by: str = ADMIN) -> None:
         """Take a device that is not online out of the registry."""
         self.scheduler.remove(self.registry.get(device_id), self.moment())
+        self.audit(by, "device.remove", device_id)
+        self.heartbeat.history.forget(device_id)
         await self.desk.turns.answered()
 
     # -- events
@@ -271,9 +291,17 @@ class Cluster:
         """Rows of the event log after an event, oldest first."""
         return await self.database.read(reads.events_txn, event_no, subject, limit)
 
-    async def refused_results(self, limit: int = 100) -> list[dict[str, Any]]:
-        """Results that did not count (late, of another device, in conflict, of no known task), newest first."""
-        return [views.instants(each) for each in await self.database.read(reads.refused_results_txn, limit)]
+    def audit(self, by: str, action: str, subject: str, **detail: Any) -> None:
+        """Write down what a person does, together with what it changes."""
+        self.scheduler.ledger.audit(self.moment(), by, action, subject, **detail)
+
+    async def audit_trail(
+        self, before_no: int | None, actor: str, action: str, limit: int
+    ) -> tuple[list[dict[str, Any]], int | None]:
+        """Who changed what and what was refused, newest first, and the `before_no` of the next page."""
+        found = await self.database.read(reads.audit_txn, before_no, actor, action, limit)
+        more = found[-1]["audit_no"] if len(found) == limit else None
+        return [views.instants(each) for each in found], more
 
     async def first_event_no(self) -> int:
         """The oldest event that is still kept."""
@@ -301,6 +329,7 @@ def result_document(
         "execution_time": document.get("execution_time"),
         "metrics": result.get("metrics"),
         "error": error,
+        "skipped_files": result.get("skipped_files") or [],
     }
 
 
@@ -314,15 +343,3 @@ def final_chunks(document: dict[str, Any]) -> list[dict[str, Any]]:
             (stream, text) for stream, text in pieces if isinstance(text, str) and text
         )
     ]
-
-
-def _type_document(name: str, devices: list[str]) -> dict[str, Any]:
-    known = BUILT_IN.get(name)
-    return {
-        "task_type": name,
-        "doc": known.doc if known else "added by a plug-in",
-        "payload": known.payload.json_schema() if known else {"type": "object"},
-        "output": known.result_doc if known else "",
-        "runs_code": known.runs_code if known else True,
-        "devices": sorted(devices),
-    }

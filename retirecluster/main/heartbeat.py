@@ -11,6 +11,8 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
+from retirecluster.domain.devices import known_metrics
+from retirecluster.domain.history import History
 from retirecluster.domain.lifecycle import FINAL
 from retirecluster.domain.scheduler import Moment, Scheduler
 from retirecluster.main.events import EventBus
@@ -33,6 +35,7 @@ class HeartbeatMonitor:
     events: EventBus
     clock: IReactorTime
     moment: Callable[[], Moment]
+    history: History
     tick_s: float = 1.0
     ended_samples: deque[tuple[float, int]] = field(factory=lambda: deque(maxlen=RATE_WINDOW))
     errors: int = 0
@@ -51,14 +54,17 @@ class HeartbeatMonitor:
     def process_heartbeat(self, device_id: str, message: Message) -> dict[str, Any]:
         """Take in a heartbeat; returns the data of its answer. Raises ClusterError."""
         data = message.data
-        metrics: Mapping[str, Any] = data.get("system_metrics") or {}
+        metrics: Mapping[str, Any] = known_metrics(data.get("system_metrics") or {})
         named = data.get("attempts")
         keys = None if named is None else [(each["task_id"], each["epoch"]) for each in named]
         device = self.registry.get(device_id)
-        renewed, stop = self.scheduler.heartbeat(device, metrics, keys, self.moment())
+        now = self.moment()
+        renewed, stop = self.scheduler.heartbeat(device, metrics, keys, now)
+        self.history.add(device_id, metrics, len(device.attempts), now.mono_s)
         if self.events.watchers:
             told = {"device_id": device_id, "event": "heartbeat", "system_metrics": metrics, "status": device.status}
             self.events.tell("heartbeat", told, device_id=device_id)
+        self.registry.claims_refused(device, len(keys or ()), stop, late_is_fine=True)
         self.turns.ask_lazily()
         lease_s = self.scheduler.settings.lease_s
         return {"renewed": attempts_json(renewed), "stop": attempts_json(stop), "lease_s": lease_s}

@@ -46,11 +46,13 @@ class MainPeer(JsonLines):
     def device_id(self) -> str | None:
         return self.session.device_id
 
-    @device_id.setter
-    def device_id(self, device_id: str | None) -> None:
-        self.session.device_id = device_id
-        if device_id is not None:
-            self._stop_deadline()
+    @property
+    def session_no(self) -> int:
+        return self.session.session_no
+
+    def enter(self, device_id: str, session_no: int) -> None:
+        self.session.device_id, self.session.session_no = device_id, session_no
+        self._stop_deadline()
 
     def connectionMade(self) -> None:
         super().connectionMade()
@@ -79,6 +81,7 @@ class MainPeer(JsonLines):
     def _handle(self, message: Message) -> None:
         """Route a message; whatever goes wrong is answered, and never ends in the reactor."""
         try:
+            self.server.registry.check_session(self)
             answer = self.server.handlers[message.name](self, message)
         except ClusterError as error:
             self.refuse(error, message)
@@ -103,6 +106,7 @@ class MainPeer(JsonLines):
         if not self.session.errors.take(self.server.clock.seconds()):
             self.hang_up()
             return
+        self.server.registry.refused(self, error, message)
         data = {"code": error.code, "message": error.message[:2000]}
         if error.field:
             data["field"] = error.field[:400]

@@ -9,8 +9,10 @@ from attrs import define, field
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from retirecluster.domain.devices import DEVICE_ID, Presence, profile_from_register
+from retirecluster.domain.audit import actor_of, false_claims, short
+from retirecluster.domain.devices import DEVICE_ID, profile_from_register
 from retirecluster.domain.errors import ClusterError, invalid
+from retirecluster.domain.fencing import AttemptKey, is_current
 from retirecluster.domain.fields import Problem
 from retirecluster.domain.requirements import Requirements, unmet
 from retirecluster.domain.scheduler import Device, Moment, Scheduler
@@ -24,8 +26,17 @@ log = Logger()
 class Peer(Protocol):
     """A connection, as the registry sees it."""
 
-    device_id: str | None
+    host: str
     dead: bool
+
+    @property
+    def device_id(self) -> str | None: ...
+
+    @property
+    def session_no(self) -> int: ...
+
+    def enter(self, device_id: str, session_no: int) -> None:
+        """From now on it speaks for that session of that device."""
 
     def tell(self, name: str, data: dict[str, Any]) -> None:
         """Send a message."""
@@ -37,6 +48,8 @@ class Peer(Protocol):
         """Close at once."""
 
 
+NOT_KEPT = ("attempts", "auth", "availability")
+"""Fields of a registration that are not part of what the device is."""
 PING_S = 2.0
 """How long the older of two connections with the same device id has to show that it is alive."""
 
@@ -74,12 +87,17 @@ class DeviceRegistry:
         data = message.data
         claims = {(each["task_id"], each["epoch"]): each["state"] for each in data.get("attempts") or ()}
         known = message.kind.data.by_name
-        kept = {name: value for name, value in data.items() if name in known and name not in ("attempts", "auth")}
+        kept = {name: value for name, value in data.items() if name in known and name not in NOT_KEPT}
         if data.get("attempts") is not None:
             kept["attempts"] = []  # that it keeps a journal is part of its profile
+        profile = profile_from_register(device_id, kept)
+        registration = self.scheduler.register(profile, kept, claims, self.moment())
+        device = self.scheduler.devices[device_id]
+        self.scheduler.pauses.registered(device, data.get("availability"), self.moment())
         self.sessions[device_id] = peer
-        peer.device_id = device_id
-        return self.scheduler.register(profile_from_register(device_id, kept), kept, claims, self.moment())
+        peer.enter(device_id, registration.session_no)
+        self.claims_refused(self.scheduler.devices[device_id], len(claims), registration.stop)
+        return registration
 
     async def _arbitrate(self, device_id: str) -> None:
         """Two connections with one id: the older one keeps it if it answers a ping."""
@@ -109,7 +127,6 @@ class DeviceRegistry:
         peer = self.sessions.pop(device_id, None)
         if peer is not None:
             log.info("{device_id} is offline: {reason}", device_id=device_id, reason=reason)
-            peer.device_id = None
             peer.abort()
 
     def update_device_status(
@@ -132,7 +149,7 @@ class DeviceRegistry:
     def forget(self, peer: Peer, reason: str, *, closed: bool, grace_s: float = 0.0) -> None:
         """A connection ended without a farewell; see `Scheduler.disconnected` for `closed` and `grace_s`."""
         device = self._release(peer)
-        if device is not None and device.presence is Presence.ONLINE:
+        if device is not None:
             log.info("{device_id} disconnected: {reason}", device_id=device.device_id, reason=reason)
             self.scheduler.disconnected(device, self.moment(), reason, closed=closed, grace_s=grace_s)
             self.turns.ask()
@@ -147,10 +164,45 @@ class DeviceRegistry:
 
     def session(self, device_id: str, session_no: int) -> Peer | None:
         """The connection of that session, if it is still the device's."""
-        device = self.scheduler.devices.get(device_id)
-        if device is None or device.session_no != session_no:
-            return None
-        return self.sessions.get(device_id)
+        current = is_current(self.scheduler.devices.get(device_id), session_no)
+        return self.sessions.get(device_id) if current else None
+
+    def holder(self, peer: Peer) -> Device | None:
+        """The device that a connection speaks for; None before it has registered, and once that session is over."""
+        device = self.scheduler.devices.get(peer.device_id or "")
+        return device if is_current(device, peer.session_no) else None
+
+    def check_session(self, peer: Peer) -> None:
+        """Raises ClusterError not_registered for a connection whose session is over."""
+        if peer.device_id is not None and self.holder(peer) is None:
+            raise ClusterError(
+                "not_registered", f"session {peer.session_no} of {peer.device_id} is over: connect and register anew"
+            )
+
+    def claims_refused(
+        self, device: Device, claimed: int, stop: list[AttemptKey], *, late_is_fine: bool = False
+    ) -> None:
+        """Write down that a device claimed attempts that are not its own; `late_is_fine`: some may just be over."""
+        counts = false_claims(device, stop, self.scheduler.ledger.tasks)
+        if counts["of_others"] or counts["never_granted"] or (stop and not late_is_fine):
+            actor, detail = actor_of(device.device_id, ""), {"claimed": claimed, **counts}
+            self.scheduler.ledger.audit_refusal(self.moment(), actor, "claims.refused", device.device_id, **detail)
+            self.turns.ask_lazily()
+
+    def refused(self, peer: Peer, error: ClusterError, message: Message | None) -> None:
+        """Write down that a message of a device or a stranger was answered with an error."""
+        if error.kind.actor not in ("caller", "peer"):
+            return
+        data = message.data if message is not None else {}
+        subject = data.get("task_id") or data.get("device_id") or ""
+        detail: dict[str, Any] = {"code": error.code, "error": short(error.message)}
+        if error.field:
+            detail["field"] = short(error.field)
+        if message is not None:
+            detail |= {"message_type": message.name} | ({"epoch": data["epoch"]} if "epoch" in data else {})
+        actor = actor_of(peer.device_id, peer.host)
+        self.scheduler.ledger.audit_refusal(self.moment(), actor, "message.refused", subject, **detail)
+        self.turns.ask_lazily()
 
     def broadcast_message(self, name: str, data: dict[str, Any], device_ids: list[str] | None = None) -> int:
         """Send a message to devices (None: all that are connected); returns to how many."""
@@ -160,12 +212,10 @@ class DeviceRegistry:
         return len(chosen)
 
     def _release(self, peer: Peer) -> Device | None:
-        device_id = peer.device_id
-        if device_id is None or self.sessions.get(device_id) is not peer:
-            return None
-        del self.sessions[device_id]
-        peer.device_id = None
-        return self.scheduler.devices.get(device_id)
+        device = self.holder(peer)
+        if device is not None:
+            del self.sessions[device.device_id]
+        return device
 
 
 def _device_id(message: Message) -> str:

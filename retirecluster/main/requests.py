@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from retirecluster.domain.audit import TCP_CLIENT
 from retirecluster.domain.errors import ClusterError
 from retirecluster.domain.tasks import spec_from_document
 from retirecluster.main.cluster import Cluster
@@ -48,7 +49,7 @@ class ClientRequests:
     async def _task_cancel(self, message: Message) -> Any:
         self._check(message)
         task_id = message.data["task_id"]
-        state = await self._cluster.cancel(task_id, message.data.get("reason") or "cancelled by a client")
+        state = await self._cluster.cancel(task_id, message.data.get("reason") or "cancelled by a client", TCP_CLIENT)
         return {"task_id": task_id, "status": state}
 
     def _check(self, message: Message) -> None:

@@ -8,14 +8,15 @@ from typing import Any
 from attrs import define, evolve, field, frozen
 from twisted.internet.defer import Deferred
 
+from retirecluster.domain.audit import ADMIN, actor_of, short
 from retirecluster.domain.errors import ClusterError
-from retirecluster.domain.fields import nearest
 from retirecluster.domain.lifecycle import FINAL, State
 from retirecluster.domain.scheduler import Attempt, Moment, Scheduler, Task, Turn
 from retirecluster.domain.scheduler.turn import Refused
-from retirecluster.domain.task_types import BUILT_IN
 from retirecluster.domain.tasks import TaskSpec, spec_from_document
 from retirecluster.main.space import Space
+from retirecluster.main.task_files import TaskFiles
+from retirecluster.main.task_types import OfferedTypes
 from retirecluster.main.turns import Turns
 from retirecluster.store import reads
 from retirecluster.store.database import Database
@@ -50,6 +51,7 @@ class TaskScheduler:
     turns: Turns
     moment: Callable[[], Moment]
     space: Space
+    files: TaskFiles
     accepting: bool = True
     _taken_keys: dict[str, list[Deferred[None]]] = field(factory=dict)
     """Idempotency keys of submits under way, with those who wait for each to be over."""
@@ -57,24 +59,29 @@ class TaskScheduler:
 
     # -- people
 
-    async def submit_tasks(self, specs: Sequence[TaskSpec]) -> list[Submitted]:
-        """Take in tasks, all or none; returns when they are on disk.
+    async def submit_tasks(self, specs: Sequence[TaskSpec], by: str = ADMIN) -> list[Submitted]:
+        """Take in tasks, all or none; returns when they are on disk. `by` is who tries tasks again (`retry_of`).
 
-        Raises ClusterError: shutting_down, queue_full, unknown_type, idempotency_conflict, no_space, store_busy.
+        Raises ClusterError: shutting_down, queue_full, unknown_type, idempotency_conflict, no_space, store_busy, and
+        bad_field for inputs that are not here.
         """
         self._check_open(specs)
         keys = sorted({spec.idempotency_key for spec in specs if spec.idempotency_key})
         if not keys:
-            return await self._submit(specs, {})
+            await self.files.require_inputs(specs)
+            return await self._submit(specs, {}, by)
         await self._take_keys(keys)
         try:
             known = await self.database.read(reads.by_key_txn, keys)
-            return await self._submit(specs, known)
+            await self.files.require_inputs([spec for spec in specs if spec.idempotency_key not in known])
+            return await self._submit(specs, known, by)
         finally:
             # Once what was decided is on disk, however long that takes, the keys are found there.
             self.turns.committed().addBoth(self._give_keys_back, keys)
 
-    async def _submit(self, specs: Sequence[TaskSpec], known: Mapping[str, tuple[str, str | None]]) -> list[Submitted]:
+    async def _submit(
+        self, specs: Sequence[TaskSpec], known: Mapping[str, tuple[str, str | None]], by: str
+    ) -> list[Submitted]:
         """Submit what is not `known`: idempotency keys that tasks have, with their id and request digest."""
         fresh: dict[str, TaskSpec] = {}  # by key; a key that stands twice in a request is one task
         anonymous = [spec for spec in specs if not spec.idempotency_key]
@@ -87,6 +94,9 @@ class TaskScheduler:
         self._check_open(specs)
         tasks = self.scheduler.submit([*anonymous, *fresh.values()], self.moment())
         made = dict(zip(fresh, tasks[len(anonymous) :], strict=True))
+        for spec, task in zip([*anonymous, *fresh.values()], tasks, strict=True):
+            if spec.retry_of:
+                self._audit(by, "task.retry", spec.retry_of, task_id=task.task_id)
         try:
             await self.turns.answered()
         except ClusterError:
@@ -116,7 +126,7 @@ class TaskScheduler:
             if self.scheduler.task(task.task_id) is task:
                 self.scheduler.tasks.cancel(task, self.moment(), "its submission was not acknowledged")
 
-    async def retry(self, task_id: str) -> Submitted:
+    async def retry(self, task_id: str, by: str) -> Submitted:
         """Submit a task that has ended once more, as a new task. Raises ClusterError: not_found, conflict."""
         found = await self.database.read(reads.resubmission_txn, task_id)
         if found is None:
@@ -125,26 +135,29 @@ class TaskScheduler:
         if State(state) not in FINAL:
             raise ClusterError("conflict", f"{task_id} is {state}: only a task that has ended can be tried again")
         spec = evolve(spec_from_document(document), retry_of=task_id)
-        return (await self.submit_tasks([spec]))[0]
+        return (await self.submit_tasks([spec], by))[0]
 
-    async def cancel_task(self, task_id: str, reason: str) -> str:
+    async def cancel_task(self, task_id: str, reason: str, by: str) -> str:
         """Cancel a task; returns its state now. A task that has ended is left as it is: conflict."""
         task = await self._live_task(task_id, "cancelled")
         self.scheduler.tasks.cancel(task, self.moment(), reason)
+        self._audit(by, "task.cancel", task_id, status=task.state.value, reason=reason)
         await self.turns.answered()
         return task.state.value
 
-    async def hold_task(self, task_id: str, reason: str) -> str:
+    async def hold_task(self, task_id: str, reason: str, by: str) -> str:
         """Hold a waiting task back; returns its state now."""
         task = await self._live_task(task_id, "held")
         self.scheduler.tasks.hold(task, self.moment(), reason)
+        self._audit(by, "task.hold", task_id, status=task.state.value, reason=reason)
         await self.turns.answered()
         return task.state.value
 
-    async def release_task(self, task_id: str) -> str:
+    async def release_task(self, task_id: str, by: str) -> str:
         """Let a held task go on; returns its state now."""
         task = await self._live_task(task_id, "released")
         self.scheduler.tasks.release(task, self.moment())
+        self._audit(by, "task.release", task_id, status=task.state.value)
         await self.turns.answered()
         return task.state.value
 
@@ -167,6 +180,7 @@ class TaskScheduler:
 
     async def handle_task_completion(self, device_id: str, message: Message) -> ResultVerdict:
         """Take in a result; returns when it is on disk, or when it is clear that it does not count."""
+        message = await self.files.check_result(message)
         data = message.data
         try:
             task, attempt = self.current(device_id, message)
@@ -199,9 +213,15 @@ class TaskScheduler:
         task_id, epoch = data["task_id"], data.get("epoch")
         document = _result_document(data, epoch)
         refused = Refused(self.moment().wall_s, task_id, epoch, device_id, kind, reason, document)
-        self.scheduler.ledger.turn.refused.append(refused)
+        ledger, actor = self.scheduler.ledger, actor_of(device_id, "")
+        ledger.turn.refused.append(refused)
+        detail = {"kind": kind, "epoch": epoch, "status": data["status"], "reason": short(reason)}
+        ledger.audit_refusal(self.moment(), actor, "result.refused", task_id, **detail)
         await self.turns.committed()
         return ResultVerdict(task_id, epoch, False, reason)
+
+    def _audit(self, by: str, action: str, subject: str, **detail: Any) -> None:
+        self.scheduler.ledger.audit(self.moment(), by, action, subject, **detail)
 
     # -- after each turn
 
@@ -218,13 +238,12 @@ class TaskScheduler:
             raise ClusterError("shutting_down")
         self.space.check()
         self.turns.check_free()
-        for index, spec in enumerate(specs):
-            if spec.task_type not in BUILT_IN and not self.is_offered(spec.task_type):
-                raise _unknown_type(spec.task_type, f"[{index}].task_type" if len(specs) > 1 else "task_type")
+        self.types.check(specs)
 
-    def is_offered(self, task_type: str) -> bool:
-        """Whether any device that is known offers a type."""
-        return any(task_type in (each.profile.task_types or ()) for each in self.scheduler.devices.values())
+    @property
+    def types(self) -> OfferedTypes:
+        """The task types that there are now."""
+        return OfferedTypes(self.scheduler.devices)
 
     async def _live_task(self, task_id: str, wish: str) -> Task:
         task = self.scheduler.task(task_id)
@@ -254,12 +273,6 @@ def _submitted(
     if key in made:
         return Submitted(made[key].task_id, State.QUEUED.value)
     return Submitted(known[key][0], State.QUEUED.value, created=False)
-
-
-def _unknown_type(task_type: str, path: str) -> ClusterError:
-    near = nearest(task_type, BUILT_IN)
-    hint = f"did you mean {near}?" if near else f"known are {', '.join(BUILT_IN)} and what a device's plug-ins add"
-    return ClusterError("unknown_type", f"{path}: no device offers {task_type!a}; {hint}", field=path)
 
 
 def _result_document(data: Any, epoch: int | None) -> dict[str, Any]:

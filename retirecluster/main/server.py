@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any
 
 from attrs import define, field
@@ -18,6 +18,7 @@ from retirecluster.domain.lifecycle import State
 from retirecluster.domain.scheduler import Assign, Moment, Stop
 from retirecluster.main.events import EventBus
 from retirecluster.main.heartbeat import HeartbeatMonitor, attempts_json
+from retirecluster.main.household import Household
 from retirecluster.main.outputs import OutputBoard
 from retirecluster.main.peer import MainPeer
 from retirecluster.main.registry import DeviceRegistry
@@ -68,8 +69,10 @@ class ClusterServer(ServerFactory):
         outputs: OutputBoard,
         events: EventBus,
         requests: ClientRequests,
+        household: Household,
         limits: Limits,
         heartbeat_interval_s: float,
+        task_limits: Mapping[str, float],
         clock: IReactorTime,
         moment: Callable[[], Moment],
     ) -> None:
@@ -80,14 +83,17 @@ class ClusterServer(ServerFactory):
         self.outputs = outputs
         self.events = events
         self.requests = requests
+        self.household = household
         self.limits = limits
         self.heartbeat_interval_s = heartbeat_interval_s
+        self.task_limits = dict(task_limits)
         self.clock = clock
         self.moment = moment
         self.peers: set[MainPeer] = set()
         self.handlers: dict[str, Handler] = {
             "register": self._register,
             "heartbeat": self._heartbeat,
+            "availability": self._availability,
             "task_started": self._started,
             "task_refused": self._refused,
             "task_progress": self._progress,
@@ -183,9 +189,10 @@ class ClusterServer(ServerFactory):
             if error.code == "duplicate_device":
                 peer.hang_up()
             return
-        if peer.device_id is None:
+        if self.registry.holder(peer) is None:
             return  # it left while it was entered
         log.info("{device_id} registered from {host}", device_id=peer.device_id, host=peer.host)
+        assert peer.device_id is not None
         settings = self.scheduler.scheduler.settings
         answer = {
             "accepted": True,
@@ -196,8 +203,10 @@ class ClusterServer(ServerFactory):
             "lease_s": settings.lease_s,
             "resume": attempts_json(registration.resume),
             "stop": attempts_json(registration.stop),
+            "task_limits": self.task_limits,
+            "files": self.scheduler.files.door(peer.device_id, registration.session_no),
         }
-        peer.tell("register_ack", answer, message)
+        peer.tell("register_ack", answer | self.household.welcome(peer.device_id), message)
 
     async def _heartbeat(self, peer: MainPeer, message: Message) -> None:
         assert peer.device_id is not None
@@ -208,6 +217,14 @@ class ClusterServer(ServerFactory):
             # The worker kills and forgets these: that they are over must not be undone by a crash.
             await self.scheduler.turns.committed()
         peer.tell("heartbeat_ack", answer, message)
+
+    def _availability(self, peer: MainPeer, message: Message) -> None:
+        assert peer.device_id is not None
+        scheduler, now = self.scheduler.scheduler, self.moment()
+        device = self.registry.get(peer.device_id)
+        scheduler.pauses.said(device, message.data, now)
+        scheduler.probes.check(device, now)
+        self.scheduler.turns.ask()
 
     def _started(self, peer: MainPeer, message: Message) -> None:
         assert peer.device_id is not None
@@ -249,6 +266,7 @@ class ClusterServer(ServerFactory):
             "epoch": verdict.epoch,
             "accepted": verdict.accepted,
             "reason": verdict.reason,
+            "final": self.scheduler.scheduler.task(verdict.task_id) is None,
         }
         peer.tell("result_ack", answer, message)
 

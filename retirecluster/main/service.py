@@ -11,9 +11,10 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from random import SystemRandom
+from random import Random, SystemRandom
 from typing import Any
 
 from attrs import define
@@ -21,28 +22,36 @@ from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.error import CannotListenError, ReactorNotRunning
 from twisted.internet.interfaces import IListeningPort, IReactorCore
+from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from retirecluster.config import load_config
 from retirecluster.domain import failpoints
 from retirecluster.domain.errors import ClusterError
+from retirecluster.domain.history import History
 from retirecluster.domain.scheduler import Assign, Moment, Scheduler, Settings, Turn
 from retirecluster.main.cleaning import DAY_S, Cleaner
 from retirecluster.main.cluster import Cluster
+from retirecluster.main.device_tokens import DeviceTokens
 from retirecluster.main.events import EventBus
+from retirecluster.main.file_store import FileStore, Quotas
 from retirecluster.main.heartbeat import HeartbeatMonitor
+from retirecluster.main.histories import HistoryFile
+from retirecluster.main.household import Household
 from retirecluster.main.outputs import OutputBoard
 from retirecluster.main.registry import DeviceRegistry
 from retirecluster.main.requests import ClientRequests
 from retirecluster.main.scheduler import TaskScheduler
 from retirecluster.main.server import ClusterServer, Limits
 from retirecluster.main.space import Reserve, Space
+from retirecluster.main.task_files import TaskFiles
 from retirecluster.main.tokens import AdminToken
 from retirecluster.main.turns import Turns
 from retirecluster.options import DaemonOptions
 from retirecluster.store.database import Database
 from retirecluster.store.folder import DataFolder
+from retirecluster.store.household import load_txn
 from retirecluster.store.writes import WriteSet
 from retirecluster.web.service import make_site
 
@@ -101,6 +110,9 @@ class Rooms:
     events: EventBus
     token: AdminToken
     cleaner: Cleaner
+    files: TaskFiles
+    household: Household
+    histories: HistoryFile
 
     @classmethod
     def build(
@@ -110,6 +122,8 @@ class Rooms:
         fatal: Any,
         moment: Any = wall_moment,
         reached: failpoints.Reached = failpoints.unarmed,
+        open_database: Callable[..., Database] = Database.open,
+        random: Random | None = None,
     ) -> Rooms:
         """Open the data folder and wire everything to it. Raises ClusterError bad_config."""
         folder = Path(settings["data_dir"])
@@ -117,7 +131,7 @@ class Rooms:
         space = Space(folder, settings["min_free_bytes"], reactor.seconds)
         reserve = Reserve(DataFolder(folder).reserve, settings["reserve_bytes"], space)
         reserve.help_start()
-        database = Database.open(folder, began, reactor, reached)
+        database = open_database(folder, began, reactor, reached)
         token = AdminToken.load(folder)
         limits = Settings(
             lease_s=settings["lease_s"],
@@ -125,7 +139,7 @@ class Rooms:
             failover_grace_s=settings["failover_grace_s"],
             max_tasks=settings["max_tasks"],
         )
-        scheduler = Scheduler.create(limits, SystemRandom(), began)
+        scheduler = Scheduler.create(limits, random or SystemRandom(), began)
         database.restore(scheduler, began)
         events, outputs = EventBus(last_no=scheduler.ledger.last_event_no), OutputBoard()
 
@@ -142,11 +156,26 @@ class Rooms:
             log.warn("no room for the reserve of {size} bytes in {folder}", size=reserve.size_bytes, folder=folder)
         turns = Turns(scheduler, database, reactor, moment, deliver, fatal, reached, make_room=reserve.give_back)
         registry = DeviceRegistry(scheduler, turns, moment)
-        desk = TaskScheduler(scheduler, database, turns, moment, space)
+        files = _files(settings, database, scheduler, registry, reactor, moment)
+        desk = TaskScheduler(scheduler, database, turns, moment, space, files)
         tick_s = min(1.0, settings["offline_after_s"] / 4)
-        heartbeat = HeartbeatMonitor(scheduler, registry, turns, events, reactor, moment, tick_s)
+        histories = _histories(settings, reactor, moment)
+        heartbeat = HeartbeatMonitor(scheduler, registry, turns, events, reactor, moment, histories.history, tick_s)
+        household = Household(database, scheduler, registry, turns, reactor, moment, settings["policy"])
+        household.restore(*database.read_now(load_txn))
         cluster = Cluster(
-            database, scheduler, desk, registry, heartbeat, outputs, events, reactor, moment, began, settings
+            database,
+            scheduler,
+            desk,
+            registry,
+            heartbeat,
+            outputs,
+            events,
+            reactor,
+            moment,
+            began,
+            settings,
+            household,
         )
         server = ClusterServer(
             server_id=database.cluster_id,
@@ -156,8 +185,10 @@ class Rooms:
             outputs=outputs,
             events=events,
             requests=ClientRequests(cluster, token),
+            household=household,
             limits=Limits(settings["max_connections"], settings["max_connections_per_peer"]),
             heartbeat_interval_s=settings["heartbeat_interval_s"],
+            task_limits=settings["task_limits"],
             clock=reactor,
             moment=moment,
         )
@@ -165,12 +196,60 @@ class Rooms:
             scheduler=scheduler,
             database=database,
             reserve=reserve,
+            files=files.store,
             keep_tasks_s=settings["keep_tasks_days"] * DAY_S,
             keep_events=settings["keep_events"],
             clock=reactor,
             moment=moment,
         )
-        return cls(database, turns, scheduler, registry, desk, heartbeat, server, cluster, events, token, cleaner)
+        return cls(
+            database,
+            turns,
+            scheduler,
+            registry,
+            desk,
+            heartbeat,
+            server,
+            cluster,
+            events,
+            token,
+            cleaner,
+            files,
+            household,
+            histories,
+        )
+
+
+def _histories(settings: dict[str, Any], reactor: Any, moment: Any) -> HistoryFile:
+    """The devices' histories, with what an earlier life kept."""
+
+    def in_thread(function: Any, *arguments: Any) -> Deferred[Any]:
+        return deferToThreadPool(reactor, reactor.getThreadPool(), function, *arguments)
+
+    path = DataFolder(Path(settings["data_dir"])).path / "history.bin"
+    histories = HistoryFile(History(), path, reactor, moment, in_thread)
+    histories.restore()
+    return histories
+
+
+def _files(
+    settings: dict[str, Any],
+    database: Database,
+    scheduler: Scheduler,
+    registry: DeviceRegistry,
+    reactor: Any,
+    moment: Any,
+) -> TaskFiles:
+    """The files of the data folder; folder and rows agree when this returns."""
+
+    def in_thread(function: Any, *arguments: Any) -> Deferred[Any]:
+        return deferToThreadPool(reactor, reactor.getThreadPool(), function, *arguments)
+
+    quotas = Quotas(settings["max_file_bytes"], settings["max_files_bytes"], settings["min_free_bytes"])
+    store = FileStore(DataFolder(Path(settings["data_dir"])).files, database, in_thread, moment, quotas)
+    store.restore()
+    tokens = DeviceTokens(lambda device_id, session_no: registry.session(device_id, session_no) is not None)
+    return TaskFiles(store, database, scheduler, tokens, moment)
 
 
 class MainNode(MultiService):
@@ -210,9 +289,12 @@ class MainNode(MultiService):
         # First, as it may fail: whoever connects is answered when the reactor runs, and threads would outlive an exit.
         for name, factory in (("port", rooms.server), ("web_port", self.site)):
             self.ports.append(_listen(self.reactor, settings[name], factory, host, name))
+        rooms.files.port = self.web_port
         rooms.database.start()
         rooms.heartbeat.start()
         rooms.cleaner.start()
+        rooms.household.start()
+        rooms.histories.start()
         rooms.turns.ask()
         counts = rooms.scheduler.ledger.tasks
         log.info("cluster {id}, start {no}", id=rooms.database.cluster_id, no=rooms.database.incarnation)
@@ -229,6 +311,8 @@ class MainNode(MultiService):
         rooms.desk.accepting = False
         rooms.heartbeat.stop()
         rooms.cleaner.stop()
+        rooms.household.stop()
+        rooms.histories.stop()
         for port in self.ports:
             stopped = port.stopListening()
             if stopped is not None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
+from retirecluster.domain.devices import DEVICE_INFO, HARDWARE_SPECS
+from retirecluster.domain.history import History
 from retirecluster.domain.lifecycle import State
 from retirecluster.domain.scheduler import Device, Moment, Scheduler
 from retirecluster.domain.units import format_instant
@@ -19,7 +22,7 @@ def device_document(device: Device, now: Moment) -> dict[str, Any]:
     return {
         "device_id": device.device_id,
         "status": device.status,
-        "reason": device.reason,
+        "reason": device.shown_reason,
         "role": profile.role,
         "platform": profile.platform or None,
         "architecture": profile.architecture or None,
@@ -57,6 +60,8 @@ def device_details(device: Device, now: Moment) -> dict[str, Any]:
         "speed": profile.speed,
         "capabilities": list(profile.capabilities),
         "task_types": None if profile.task_types is None else sorted(profile.task_types),
+        "paused": _pause(device, now),
+        "profile": profile_facts(device.register),
         "metrics": dict(device.metrics),
         "register": dict(device.register),
         "attempts": [
@@ -64,6 +69,42 @@ def device_details(device: Device, now: Moment) -> dict[str, Any]:
             for task in device.attempts.values()
         ],
         "mean_run_s": {name: round(mean, 6) for name, (_, mean) in sorted(device.durations.items())},
+    }
+
+
+def _pause(device: Device, now: Moment) -> dict[str, Any] | None:
+    """The device's own pause, as it says; null while it works."""
+    pause = device.pause
+    if pause is None:
+        return None
+    since_s = round(max(0.0, now.mono_s - pause.since_mono_s), 1)
+    return {"reason": pause.reason, "running": pause.running, "since_s": since_s}
+
+
+def profile_facts(register: Mapping[str, Any]) -> dict[str, Any]:
+    """Every fact of a device with its source: `{"cpu_model": {"value": ..., "source": "/proc/cpuinfo"}, ...}`.
+
+    What the device does not know has the source `unknown` and the value null.
+    """
+    sources = register.get("sources") or {}
+    found = {}
+    for part, record in (("device_info", DEVICE_INFO), ("hardware_specs", HARDWARE_SPECS)):
+        said = register.get(part) or {}
+        for name in record.by_name:
+            value = said.get(name)
+            found[name] = {"value": value, "source": "unknown" if value is None else sources.get(name, "the device")}
+    return found
+
+
+def history_document(device_id: str, window_s: float, history: History, now: Moment) -> dict[str, Any]:
+    """The points of a device's history in a window, the oldest first; a figure that is not known is null."""
+    found = history.read(device_id, window_s, now.mono_s)
+    return {
+        "device_id": device_id,
+        "window_s": window_s,
+        "step": found.level.name,
+        "step_s": found.level.step_s,
+        "points": [{"at": format_instant(now.wall_s - age_s), **values} for age_s, values in found.points],
     }
 
 

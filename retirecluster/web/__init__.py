@@ -8,6 +8,7 @@
 - `routing`: a route, and how the table becomes a Klein application; `calls`: what a handler is given.
 - `answers`: what a handler gives back: documents, and problems by RFC 9457.
 - `api_cluster`, `api_devices`, `api_tasks`: handlers of /api/v1.
+- `api_files`, `downloads`: files taken in piece by piece, and sent whole or in ranges.
 - `text_views`, `tabular`, `exposition`: /text, its formats, and the Prometheus metrics.
 - `sse`, `hub`, `stream_views`: /stream, server-sent events.
 - `pages`: the dashboard, the page without script, and the files they load, which are in `static`.

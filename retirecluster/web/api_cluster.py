@@ -19,6 +19,15 @@ EVENTS_QUERY = Record(
     ),
     closed=True,
 )
+AUDIT_QUERY = Record(
+    (
+        Field("before", Integer(1), "rows with lower numbers than this: the `next_before` of the page before"),
+        Field("actor", Text(200, 1), "what this one did: admin, tcp client, device:ID, peer:ADDRESS"),
+        Field("action", Text(64, 1), "only this: task.cancel, device.drain, result.refused, ..."),
+        Field("limit", Integer(1, 1000), "how many at most", default=100),
+    ),
+    closed=True,
+)
 _SECRET = re.compile("token|secret|password|private_key", re.IGNORECASE)
 _VOLATILE = re.compile(rb'"(?:last_seen_s|uptime_s|throughput_per_s)":[-+0-9.e]+')
 
@@ -92,6 +101,15 @@ async def events(web: Web, call: Call) -> Answer:
     more = len(rows) == query["limit"]
     tail = f'"next_after":{last_no if more else "null"},"last_event_no":{web.hub.events.last_no}'
     return success_text(f'{{"events":[{listed}],{tail}}}')
+
+
+async def audit(web: Web, call: Call) -> Answer:
+    """A page of the audit trail, newest first."""
+    query = call.query
+    found, before = await web.cluster.audit_trail(
+        query.get("before"), query.get("actor") or "", query.get("action") or "", query["limit"]
+    )
+    return success({"audit": found, "next_before": before})
 
 
 async def openapi(web: Web, call: Call) -> Answer:

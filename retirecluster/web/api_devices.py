@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections import Counter
 
 from retirecluster.domain.devices import NAME
-from retirecluster.domain.fields import Field, Number, Record
+from retirecluster.domain.errors import ClusterError
+from retirecluster.domain.fields import Field, Number, Record, Text
+from retirecluster.domain.history import DAYS
+from retirecluster.domain.policy import CONTINUE
+from retirecluster.domain.policy_fields import ON_PAUSE
+from retirecluster.domain.units import format_duration, parse_duration_s
+from retirecluster.main.household import LONGEST_S
 from retirecluster.web.answers import Answer, success
 from retirecluster.web.api_cluster import with_etag
 from retirecluster.web.calls import Call, Web
@@ -19,6 +25,16 @@ DRAIN_BODY = Record(
     closed=True,
 )
 NO_FIELDS = Record((), closed=True)
+REST_BODY = Record(
+    (
+        Field("for_s", Number(1, LONGEST_S), "how long, in seconds", required=True),
+        Field("running", Text(choices=ON_PAUSE), "what becomes of running tasks", default=CONTINUE),
+        Field("reason", Text(200), "for people", default=""),
+    ),
+    closed=True,
+)
+METRICS_FIELDS = (Field("window", Text(20, 1), "how far back, as 30m, 2h, 7d (90d at most)", default="2h"),)
+METRICS_QUERY = Record(METRICS_FIELDS, closed=True)
 
 
 async def devices(web: Web, call: Call) -> Answer:
@@ -54,6 +70,39 @@ def acting(action: str) -> Handler:
         return success(await web.cluster.device_action(call.path["device_id"], action, deadline_s))
 
     return act
+
+
+async def metrics(web: Web, call: Call) -> Answer:
+    """What a device reported lately, in steps of a minute, an hour or a day."""
+    return success(web.cluster.device_history(call.path["device_id"], window_s(call)))
+
+
+def window_s(call: Call) -> float:
+    """The window that a call asks for, in seconds. Raises ClusterError bad_field."""
+    try:
+        asked_s = parse_duration_s(call.query["window"])
+    except ValueError as error:
+        raise ClusterError("bad_field", f"window: {error}", field="window") from None
+    if not 0 < asked_s <= DAYS.window_s:
+        longest = format_duration(DAYS.window_s)
+        what = f"window: {call.query['window']} is not between 1s and {longest}"
+        raise ClusterError("bad_field", what, field="window")
+    return asked_s
+
+
+async def borrow(web: Web, call: Call) -> Answer:
+    """Leave a device to its owner for a while."""
+    body = call.body
+    rest = await web.cluster.household.borrow(call.path["device_id"], body["for_s"], body["running"], body["reason"])
+    return success(web.cluster.device(call.path["device_id"]) | {"rest": rest})
+
+
+async def give_back(web: Web, call: Call) -> Answer:
+    """A device is the cluster's again."""
+    device_id = call.path["device_id"]
+    web.cluster.device(device_id)
+    await web.cluster.household.end_rest(device_id)
+    return success(web.cluster.device(device_id))
 
 
 async def ping(web: Web, call: Call) -> Answer:

@@ -41,6 +41,7 @@ LIST_FIELDS = (
 LIST_QUERY = Record(LIST_FIELDS, closed=True)
 WAIT_QUERY = Record((Field("wait", Number(0, MAX_WAIT_S), "seconds to wait for its end", default=0),), closed=True)
 OUTPUT_QUERY = Record((Field("from_seq", Integer(), "the first piece wanted", default=0),), closed=True)
+REFUSED_QUERY = Record((Field("limit", Integer(1, 1000), "how many at most", default=100),), closed=True)
 REASON_BODY = Record((Field("reason", Text(1000), "why, for the record", nullable=True, default=""),), closed=True)
 _STATES = tuple(state.value for state in State)
 
@@ -181,6 +182,13 @@ async def output(web: Web, call: Call) -> Answer:
     """What a task has printed so far, in pieces."""
     task_id = await task_id_of(web.cluster, call.path["task_id"])
     return success(await web.cluster.output(task_id, call.query["from_seq"]))
+
+
+async def refused(web: Web, call: Call) -> Answer:
+    """Results of a task that did not count, newest first."""
+    task_id = await task_id_of(web.cluster, call.path["task_id"])
+    found = await web.cluster.refused_results(task_id, call.query["limit"])
+    return success({"task_id": task_id, "refused": found})
 
 
 async def why(web: Web, call: Call) -> Answer:

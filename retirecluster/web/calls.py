@@ -11,6 +11,7 @@ from attrs import define, frozen
 from retirecluster.domain.errors import ClusterError, invalid
 from retirecluster.domain.fields import Boolean, Field, Integer, Number, Problem, Record
 from retirecluster.main.cluster import Cluster
+from retirecluster.main.task_files import TaskFiles
 from retirecluster.web.hub import StreamHub
 from retirecluster.wire.codec import decode
 
@@ -41,6 +42,7 @@ class Web:
     assets: Mapping[str, Asset]
     openapi: bytes
     connections: Callable[[], int]
+    files: TaskFiles
 
 
 @define(eq=False)

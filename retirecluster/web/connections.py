@@ -22,8 +22,9 @@ from twisted.web.http import HTTPChannel, datetimeToString, parse_qs
 from twisted.web.server import Request
 
 from retirecluster.domain.errors import ClusterError
+from retirecluster.domain.files import MAX_PIECE_BYTES
 from retirecluster.web.answers import Answer, as_cluster_error, instance_of, problem, raw, reason_phrase
-from retirecluster.web.guard import CONSTANT_BLOCK, SAFE_METHODS, Guard, needs_token
+from retirecluster.web.guard import CONSTANT_BLOCK, SAFE_METHODS, SANDBOXED_BLOCK, Guard, needs_token
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
 SMALL_BODY_BYTES = 64 * 1024
@@ -32,6 +33,8 @@ BODY_GRACE_S = 10.0
 RATE_FLOOR = 4096
 """Bytes a second, on average, that a body has to come with after BODY_GRACE_S."""
 BODY_S = 600.0
+UPLOADS = b"/api/v1/files/"
+"""Where bodies are pieces of files, and devices send them, too."""
 IDLE_S = 60.0
 SLOW_READER_S = 240.0
 """What a client gets, beyond IDLE_S, to take an answer that is still being sent."""
@@ -68,6 +71,10 @@ class WebRequest(Request):
     defaultContentType = None
     request_id = ""
     admin = False
+    device: str | None = None
+    """Whose token it carries, if a device's."""
+    sandboxed = False
+    """What it is answered with is somebody else's file."""
     refusal: ClusterError | None = None
     received_bytes = 0
     channel: Channel
@@ -208,12 +215,14 @@ class Channel(HTTPChannel):
     def _check_head(self, request: WebRequest, length: int | None) -> None:
         guard, headers = self.host.guard, request.requestHeaders
         self._body_cap = SMALL_BODY_BYTES
-        if length is not None and length > MAX_BODY_BYTES:
-            raise too_large(length)
+        most = MAX_PIECE_BYTES if self._path.startswith(UPLOADS) else MAX_BODY_BYTES
+        if length is not None and length > most:
+            raise too_large(most, length)
         guard.check_head(self._command, headers, request.client.host, request.host.host)
         request.admin = guard.is_admin(headers)
-        if request.admin:
-            self._body_cap = MAX_BODY_BYTES
+        request.device = None if request.admin else guard.device_of(headers)
+        if request.admin or (request.device is not None and most == MAX_PIECE_BYTES):
+            self._body_cap = most
         elif length is not None and length > SMALL_BODY_BYTES:
             raise needs_token("a body of that size")
 
@@ -222,8 +231,8 @@ class Channel(HTTPChannel):
         if self.refused:
             return False
         if request.received_bytes > self._body_cap:
-            full = self._body_cap == MAX_BODY_BYTES
-            self.refuse(too_large() if full else needs_token("a body of that size"), request)
+            full = self._body_cap > SMALL_BODY_BYTES
+            self.refuse(too_large(self._body_cap) if full else needs_token("a body of that size"), request)
             return False
         earned_s = min(BODY_GRACE_S + request.received_bytes / RATE_FLOOR, BODY_S)
         self.deadline_s = self._body_began_s + earned_s
@@ -247,7 +256,8 @@ class Channel(HTTPChannel):
         for name, values in headers.getAllRawHeaders():
             for value in values:
                 lines += (name, b": ", value, b"\r\n")
-        lines += (CONSTANT_BLOCK, b"\r\n")
+        request = self._current()
+        lines += (SANDBOXED_BLOCK if request is not None and request.sandboxed else CONSTANT_BLOCK, b"\r\n")
         self.transport.write(b"".join(lines))
 
     # -- ends
@@ -323,10 +333,10 @@ class Channel(HTTPChannel):
         return self.host.new_request_id()
 
 
-def too_large(length: int | None = None) -> ClusterError:
-    """The error for a body over the cap."""
+def too_large(most: int, length: int | None = None) -> ClusterError:
+    """The error for a body over the cap of `most` bytes."""
     what = "the body" if length is None else f"the body of {length} bytes"
-    return ClusterError("too_large", f"{what} is over {MAX_BODY_BYTES} bytes: send it in several requests")
+    return ClusterError("too_large", f"{what} is over {most} bytes: send it in several requests")
 
 
 def segments(path: bytes) -> list[bytes]:

@@ -6,7 +6,7 @@ names, cross-site requests by Origin, Sec-Fetch-Site and the demand for applicat
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from ipaddress import ip_address
 
 from attrs import frozen
@@ -33,6 +33,8 @@ CONSTANT_HEADERS: tuple[tuple[bytes, bytes], ...] = (
 )
 CONSTANT_BLOCK = b"".join(name + b": " + value + b"\r\n" for name, value in CONSTANT_HEADERS)
 """Headers of every answer, ready to be sent."""
+SANDBOXED_BLOCK = CONSTANT_BLOCK.replace(b"frame-ancestors 'none'", b"frame-ancestors 'none'; sandbox", 1)
+"""The same for files that are somebody else's: should a browser show one, it is a page that may do nothing."""
 
 
 def host_name(value: str) -> str | None:
@@ -72,11 +74,22 @@ class Guard:
     hosts: frozenset[str]
     token: AdminToken
     trusted_network: bool
+    devices: Callable[[str], str | None]
 
     @classmethod
-    def create(cls, hosts: Iterable[str], token: AdminToken, *, trusted_network: bool) -> Guard:
-        """`hosts` are the names by which this main may be reached, beside those of loopback."""
-        return cls(frozenset([*ALWAYS_ALLOWED, *map(as_host, hosts)]), token, trusted_network)
+    def create(
+        cls,
+        hosts: Iterable[str],
+        token: AdminToken,
+        *,
+        trusted_network: bool,
+        devices: Callable[[str], str | None] = lambda token: None,
+    ) -> Guard:
+        """`hosts` are the names by which this main may be reached, beside those of loopback.
+
+        `devices` tells which device a token belongs to, None for none.
+        """
+        return cls(frozenset([*ALWAYS_ALLOWED, *map(as_host, hosts)]), token, trusted_network, devices)
 
     def check_head(self, method: bytes, headers: Headers, peer: str, local: str) -> None:
         """Host, origin, and the token where reading needs one. `peer` and `local` are the socket's addresses.
@@ -86,13 +99,23 @@ class Guard:
         host = self._check_host(headers, local)
         if method not in SAFE_METHODS:
             _check_same_origin(headers, host)
-        if not self._may_read(headers, peer) and not self.is_admin(headers):
+        if not self._may_read(headers, peer) and not self.is_admin(headers) and self.device_of(headers) is None:
             raise needs_token("reading from another machine")
 
     def is_admin(self, headers: Headers) -> bool:
         """Whether the request carries the admin token."""
         given = _token_in(headers)
         return given is not None and self.token.accepts(given)
+
+    def device_of(self, headers: Headers) -> str | None:
+        """The device whose token the request carries. What that is good for is the routes' business."""
+        given = _token_in(headers)
+        return None if given is None else self.devices(given)
+
+    def check_token(self, headers: Headers) -> None:
+        """Raises ClusterError unauthorized for a token that is nobody's, also where none is needed."""
+        if _token_in(headers) is not None and not self.is_admin(headers) and self.device_of(headers) is None:
+            raise ClusterError("unauthorized", "the token is not, or no longer, one of this main")
 
     def _may_read(self, headers: Headers, peer: str) -> bool:
         if self.trusted_network:
@@ -129,13 +152,15 @@ def _check_same_origin(headers: Headers, host: str) -> None:
             raise ClusterError("forbidden", "Sec-Fetch-Site says that another site made this request")
 
 
-def check_content_type(headers: Headers) -> None:
-    """A body is JSON and says so. Raises ClusterError unsupported_media_type."""
+def check_content_type(headers: Headers, *, raw: bool = False) -> None:
+    """A body is JSON and says so; a `raw` one is bytes, and may leave it out. Raises ClusterError."""
+    wanted = b"application/octet-stream" if raw else b"application/json"
     values = headers.getRawHeaders(b"Content-Type") or []
-    media_type = values[0].partition(b";")[0].strip().lower() if values else b""
-    if media_type != b"application/json" or len(values) > 1:
+    media_type = values[0].partition(b";")[0].strip().lower() if values else wanted if raw else b""
+    if media_type != wanted or len(values) > 1:
         given = shown(values[0].decode("latin-1")) if values else "none"
-        raise ClusterError("unsupported_media_type", f"send Content-Type: application/json with a body, not {given}")
+        what = f"send Content-Type: {wanted.decode()} with a body, not {given}"
+        raise ClusterError("unsupported_media_type", what)
 
 
 def needs_token(what: str) -> ClusterError:

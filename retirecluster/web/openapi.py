@@ -62,6 +62,8 @@ def operation(route: Route) -> Schema:
         parameters.append(_idempotency_key())
         described["requestBody"] = {"required": True, "content": _content((JSON,), route.takes)}
         described["responses"]["200"] = _response(route)
+    elif route.raw:
+        described["requestBody"] = {"content": {"application/octet-stream": {"schema": {}}}}
     elif route.body is not None:
         described["requestBody"] = {"content": {JSON: {"schema": route.body.json_schema()}}}
     if parameters:

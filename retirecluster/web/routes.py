@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from retirecluster.web import api_cluster, api_devices, api_tasks, pages, stream_views, text_views
+from retirecluster.web import (
+    api_cluster,
+    api_devices,
+    api_files,
+    api_household,
+    api_tasks,
+    downloads,
+    pages,
+    stream_views,
+    text_views,
+)
 from retirecluster.web.answers import TEXT
 from retirecluster.web.routing import ADMIN, Route
 from retirecluster.web.sse import MEDIA_TYPE as SSE
@@ -18,6 +28,14 @@ CLUSTER = (
     Route("GET", f"{API}/cluster/metrics", api_cluster.metrics, "Figures for graphs"),
     Route("GET", f"{API}/cluster/config", api_cluster.config, "The main's settings, without secrets"),
     Route("GET", f"{API}/events", api_cluster.events, "A page of the event log", query=api_cluster.EVENTS_QUERY),
+    Route(
+        "GET",
+        f"{API}/audit",
+        api_cluster.audit,
+        "Who changed what, and what was refused",
+        ADMIN,
+        api_cluster.AUDIT_QUERY,
+    ),
     Route("GET", f"{API}/openapi.json", api_cluster.openapi, "This description"),
 )
 TASKS = (
@@ -34,6 +52,13 @@ TASKS = (
         api_tasks.output,
         "What a task has printed so far",
         query=api_tasks.OUTPUT_QUERY,
+    ),
+    Route(
+        "GET",
+        f"{API}/tasks/{{task_id}}/refused",
+        api_tasks.refused,
+        "Results of a task that did not count",
+        query=api_tasks.REFUSED_QUERY,
     ),
     Route("GET", f"{API}/tasks/{{task_id}}/why", api_tasks.why, "Why a task waits, and what would help"),
     Route(
@@ -61,6 +86,40 @@ TASKS = (
         "Let a held task go on",
         ADMIN,
         body=REASON,
+    ),
+)
+FILE, BYTES = f"{API}/files/{{sha256}}", (downloads.MEDIA_TYPE,)
+FILES = (
+    Route("GET", f"{API}/files", api_files.listing, "Every file that is complete", ADMIN, query=api_files.LIST_QUERY),
+    Route(
+        "PUT",
+        FILE,
+        api_files.put,
+        "Upload a file, or a piece of at most 8 MiB of one",
+        ADMIN,
+        query=api_files.PUT_QUERY,
+        status=201,
+        devices=True,
+        raw=True,
+    ),
+    Route(
+        "GET",
+        FILE,
+        api_files.get,
+        "Download a file; HEAD tells how much of it is there",
+        query=api_files.READ_QUERY,
+        media_types=BYTES,
+        devices=True,
+    ),
+    Route("DELETE", FILE, api_files.delete, "Remove a file that no kept task names", ADMIN),
+    Route("GET", f"{API}/tasks/{{task_id}}/files", api_files.of_task, "The files that a task brought and left"),
+    Route(
+        "GET",
+        f"{API}/tasks/{{task_id}}/files/{{file_name}}",
+        api_files.task_file,
+        "Download a file of a task by its name",
+        query=api_files.DOWNLOAD_QUERY,
+        media_types=BYTES,
     ),
 )
 DEVICES = (
@@ -101,6 +160,51 @@ DEVICES = (
         body=api_devices.ROLE_BODY,
     ),
 )
+HOUSEHOLD = (
+    Route("GET", f"{API}/signals", api_household.signals, "Signals from outside that hold now"),
+    Route("GET", f"{API}/signals/{{name}}", api_household.signal, "One signal"),
+    Route(
+        "PUT",
+        f"{API}/signals/{{name}}",
+        api_household.set_signal,
+        "Set a signal for policies, and for how long it holds",
+        ADMIN,
+        body=api_household.SIGNAL_BODY,
+    ),
+    Route("DELETE", f"{API}/signals/{{name}}", api_household.remove_signal, "Remove a signal", ADMIN),
+    Route(
+        "POST",
+        f"{API}/cluster/quiet",
+        api_household.quiet,
+        "Give no device anything new for a while",
+        ADMIN,
+        body=api_devices.REST_BODY,
+    ),
+    Route("DELETE", f"{API}/cluster/quiet", api_household.end_quiet, "End the quiet", ADMIN),
+    Route(
+        "POST",
+        f"{API}/devices/{{device_id}}/borrow",
+        api_devices.borrow,
+        "Leave a device to its owner for a while",
+        ADMIN,
+        body=api_devices.REST_BODY,
+    ),
+    Route(
+        "POST",
+        f"{API}/devices/{{device_id}}/give_back",
+        api_devices.give_back,
+        "End the borrowing of a device",
+        ADMIN,
+        body=api_devices.NO_FIELDS,
+    ),
+    Route(
+        "GET",
+        f"{API}/devices/{{device_id}}/metrics",
+        api_devices.metrics,
+        "What a device reported lately: a minute, an hour or a day a step",
+        query=api_devices.METRICS_QUERY,
+    ),
+)
 TEXTS = (
     Route("GET", "/text/status", text_views.status, "The cluster, a line each", query=VIEW, media_types=TABLES),
     Route("GET", "/text/health", text_views.health, "Whether the main works", query=VIEW, media_types=TABLES),
@@ -111,6 +215,14 @@ TEXTS = (
         text_views.device,
         "One device, a line for each thing known",
         query=VIEW,
+        media_types=TABLES,
+    ),
+    Route(
+        "GET",
+        "/text/devices/{device_id}/metrics",
+        text_views.device_metrics,
+        "What a device reported lately, a line a step",
+        query=text_views.METRICS_WINDOW,
         media_types=TABLES,
     ),
     Route(
@@ -135,6 +247,15 @@ TEXTS = (
         text_views.events,
         "The event log, a line each",
         query=text_views.EVENTS_VIEW,
+        media_types=TABLES,
+    ),
+    Route(
+        "GET",
+        "/text/audit",
+        text_views.audit,
+        "Who changed what, and what was refused, a line each",
+        ADMIN,
+        query=text_views.AUDIT_VIEW,
         media_types=TABLES,
     ),
     Route(
@@ -195,4 +316,4 @@ PAGES = (
     Route("GET", "/health", api_cluster.health, "For probes: 200 while the main works"),
     Route("GET", "/ready", api_cluster.ready, "For probes: 200 while tasks are taken in"),
 )
-ROUTES = (*CLUSTER, *TASKS, *DEVICES, *TEXTS, *STREAMS, *PAGES)
+ROUTES = (*CLUSTER, *TASKS, *FILES, *DEVICES, *HOUSEHOLD, *TEXTS, *STREAMS, *PAGES)

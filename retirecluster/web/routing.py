@@ -16,11 +16,12 @@ from retirecluster.domain.fields import Record
 from retirecluster.web.answers import JSON, Answer
 from retirecluster.web.calls import NO_QUERY, Call, Web, read_body, read_query
 from retirecluster.web.connections import WebRequest
+from retirecluster.web.downloads import Download
 from retirecluster.web.guard import SAFE_METHODS, check_content_type, needs_token
 from retirecluster.web.sse import MEDIA_TYPE, Stream
 
 READ, ADMIN = "read", "admin"
-Handler = Callable[[Web, Call], Awaitable["Answer | Stream"]]
+Handler = Callable[[Web, Call], Awaitable["Answer | Stream | Download"]]
 
 
 @frozen
@@ -43,11 +44,13 @@ class Route:
     media_types: tuple[str, ...] = (JSON,)
     status: int = 200
     takes: str = ""
+    devices: bool = False
+    raw: bool = False
 
     @property
     def rule(self) -> str:
-        """The path as Werkzeug writes it."""
-        return self.path.replace("{", "<").replace("}", ">")
+        """The path as Werkzeug writes it. `{file_name}` is all that is left of an address, slashes included."""
+        return self.path.replace("{file_name}", "{path:file_name}").replace("{", "<").replace("}", ">")
 
     @property
     def operation_id(self) -> str:
@@ -76,12 +79,14 @@ def _endpoint(route: Route, web: Web) -> Callable[..., Awaitable[bytes | None]]:
         try:
             query = read_query(route.query, request.args) if request.args or reads_query else defaults
             call = Call(request, path, query)
-            if route.role == ADMIN:
-                _open_admin(route, call)
+            _check_token(route, call)
             answer = await handler(web, call)
             if isinstance(answer, Answer):
                 request.prepare(answer)
                 return answer.body
+            if isinstance(answer, Download):
+                await answer.run(request)
+                return None
             if request.method == b"HEAD":
                 request.prepare(Answer(200, b"", MEDIA_TYPE))
                 return b""
@@ -95,13 +100,24 @@ def _endpoint(route: Route, web: Web) -> Callable[..., Awaitable[bytes | None]]:
     return endpoint
 
 
-def _open_admin(route: Route, call: Call) -> None:
-    """What a call that changes something needs: the token, and a body that says it is JSON."""
+def _check_token(route: Route, call: Call) -> None:
+    """A device's token is for few routes; on those, a token that is nobody's is refused even where none is needed."""
     request = call.request
-    if not request.admin:
+    if request.device is not None and not route.devices:
+        raise ClusterError("forbidden", f"a device's token is not for {route.method} {route.path}")
+    if route.devices:
+        request.channel.host.guard.check_token(request.requestHeaders)
+    if route.role == ADMIN:
+        _open_admin(route, call)
+
+
+def _open_admin(route: Route, call: Call) -> None:
+    """What a call that changes something needs: the token, and a body that says what it is."""
+    request = call.request
+    if not request.admin and request.device is None:
         raise needs_token(f"{route.method} {route.path}")
     if request.received_bytes:
-        check_content_type(request.requestHeaders)
+        check_content_type(request.requestHeaders, raw=route.raw)
     if route.body is not None:
         call.body = read_body(route.body, request.content.read())
 

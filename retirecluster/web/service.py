@@ -151,7 +151,9 @@ def make_site(
     `close()` it before the cluster stops.
     """
     hub = StreamHub(events, clock)
-    site = WebSite(Guard.create(hosts, token, trusted_network=trusted_network), hub, clock, max_connections)
-    web = Web(cluster, hub, pages.load_assets(), openapi.document_text(ROUTES), lambda: len(site.channels))
+    files = cluster.desk.files
+    guard = Guard.create(hosts, token, trusted_network=trusted_network, devices=files.tokens.device_of)
+    site = WebSite(guard, hub, clock, max_connections)
+    web = Web(cluster, hub, pages.load_assets(), openapi.document_text(ROUTES), lambda: len(site.channels), files)
     site.serve(make_app(ROUTES, web).resource())
     return site

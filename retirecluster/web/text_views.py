@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from retirecluster.domain.fields import Boolean, Field, Record, Text
+from retirecluster.domain.history import COLUMNS
 from retirecluster.domain.units import format_duration, format_instant
 from retirecluster.store.reads import TaskFilter
 from retirecluster.web import exposition, tabular
 from retirecluster.web.answers import Answer
-from retirecluster.web.api_cluster import EVENTS_QUERY
+from retirecluster.web.api_cluster import AUDIT_QUERY, EVENTS_QUERY
+from retirecluster.web.api_devices import METRICS_FIELDS, window_s
 from retirecluster.web.api_tasks import LIST_FIELDS, filter_of, task_id_of
 from retirecluster.web.calls import Call, Web
 from retirecluster.web.tabular import Table
@@ -23,11 +25,15 @@ _VIEW_FIELDS = (
 VIEW = Record(_VIEW_FIELDS, closed=True)
 TASKS_VIEW = Record((*LIST_FIELDS, *_VIEW_FIELDS), closed=True)
 EVENTS_VIEW = Record((*EVENTS_QUERY.fields, *_VIEW_FIELDS), closed=True)
+METRICS_WINDOW = Record((*METRICS_FIELDS, *_VIEW_FIELDS), closed=True)
+AUDIT_VIEW = Record((*AUDIT_QUERY.fields, *_VIEW_FIELDS), closed=True)
 METRICS_VIEW = Record((Field("format", Text(20, 1), "text alone"),), closed=True)
 
-DEVICE_COLUMNS = ("id", "status", "cpu", "memory", "tasks")
+DEVICE_COLUMNS = ("id", "status", "cpu", "memory", "tasks", "reason")
 """The contract: new columns come at the end."""
 TASK_COLUMNS = ("id", "name", "type", "priority", "status", "device", "created_at", "reason")
+POINT_COLUMNS = ("at", *COLUMNS)
+AUDIT_COLUMNS = ("audit_no", "at", "actor", "action", "subject", "detail")
 EVENT_COLUMNS = ("event_no", "at", "subject", "event", "task_id", "device_id", "data")
 
 WAITING = ("blocked", "queued", "retrying", "held", "assigned")
@@ -71,6 +77,7 @@ async def status(web: Web, call: Call) -> Answer:
         "throughput": f"{found['throughput_per_s']:g} tasks/s",
         "version": found["version"],
         "cluster_id": found["cluster_id"],
+        "quiet": found["quiet"] and found["quiet"]["reason"],
     }
     return answer(call, _record(pairs))
 
@@ -84,7 +91,7 @@ async def health(web: Web, call: Call) -> Answer:
 
 async def devices(web: Web, call: Call) -> Answer:
     """Devices by id: percentages of processor and memory, tasks that they hold."""
-    names = ("device_id", "status", "cpu_usage", "memory_usage", "assigned")
+    names = ("device_id", "status", "cpu_usage", "memory_usage", "assigned", "reason")
     return answer(call, Table(DEVICE_COLUMNS, [[each[name] for name in names] for each in web.cluster.devices()]))
 
 
@@ -92,6 +99,12 @@ async def device(web: Web, call: Call) -> Answer:
     """One device."""
     found = web.cluster.device(call.path["device_id"])
     return answer(call, _record({name: value for name, value in found.items() if name != "register"}))
+
+
+async def device_metrics(web: Web, call: Call) -> Answer:
+    """What a device reported lately, the oldest first."""
+    found = web.cluster.device_history(call.path["device_id"], window_s(call))
+    return answer(call, Table(POINT_COLUMNS, [[point[name] for name in POINT_COLUMNS] for point in found["points"]]))
 
 
 async def tasks(web: Web, call: Call) -> Answer:
@@ -112,6 +125,15 @@ async def events(web: Web, call: Call) -> Answer:
     query = call.query
     rows = await web.cluster.events_after(query["after"], query["subject"], query["limit"])
     return answer(call, Table(EVENT_COLUMNS, [(row[0], format_instant(row[1]), *row[2:]) for row in rows]))
+
+
+async def audit(web: Web, call: Call) -> Answer:
+    """A page of the audit trail, newest first."""
+    query = call.query
+    found, _ = await web.cluster.audit_trail(
+        query.get("before"), query.get("actor") or "", query.get("action") or "", query["limit"]
+    )
+    return answer(call, Table(AUDIT_COLUMNS, [[each[name] for name in AUDIT_COLUMNS] for each in found]))
 
 
 async def metrics(web: Web, call: Call) -> Answer:

@@ -11,7 +11,16 @@ from typing import Any
 
 from attrs import frozen
 
-from retirecluster.domain.devices import DEVICE_ID, DEVICE_INFO, HARDWARE_SPECS, LABELS, NAME, SYSTEM_METRICS
+from retirecluster.domain.devices import (
+    DEVICE_ID,
+    DEVICE_INFO,
+    HARDWARE_SPECS,
+    LABELS,
+    NAME,
+    SOURCES,
+    SYSTEM_METRICS,
+    TOOLS,
+)
 from retirecluster.domain.errors import ClusterError, invalid
 from retirecluster.domain.fields import (
     AnyObject,
@@ -20,12 +29,16 @@ from retirecluster.domain.fields import (
     Field,
     Integer,
     ListOf,
+    MapOf,
     Number,
     OneOf,
     Record,
     Text,
     nearest,
 )
+from retirecluster.domain.limits import LIMIT_FIELDS
+from retirecluster.domain.policy_fields import ON_PAUSE, POLICY, SIGNAL_NAME, SIGNAL_VALUE
+from retirecluster.domain.schemas import MAX_SCHEMAS
 from retirecluster.domain.task_types import TYPE_NAME
 from retirecluster.domain.tasks import TASK_FIELDS
 
@@ -43,6 +56,29 @@ AUTH = Field("auth", AnyObject(), "{token: ...} where the main asks for it", nul
 OUTCOMES = ("completed", "success", "failed", "timeout", "cancelled", "error")
 """Values of a result's status. `success` is the original's word for completed, `error` for failed."""
 
+AVAILABLE, PAUSED = "available", "paused"
+AVAILABILITY = (
+    Field("state", Text(choices=(AVAILABLE, PAUSED)), "whether its owner's policy lets it work", required=True),
+    REASON,
+    Field("since_s", Number(), "how long it has been so, in seconds", nullable=True),
+    Field("running", Text(choices=ON_PAUSE), "what becomes of running tasks while it is paused", nullable=True),
+)
+SIGNALS = MapOf(
+    Record(
+        (
+            Field("value", SIGNAL_VALUE, required=True),
+            Field("ttl_s", Number(0, 1e9), "seconds that it is good for yet", required=True),
+        )
+    ),
+    256,
+    SIGNAL_NAME,
+)
+REST = (
+    Field("for_s", Number(0, 1e9), "seconds; 0 ends it", required=True),
+    Field("running", Text(choices=ON_PAUSE), "what becomes of running tasks", required=True),
+    REASON,
+)
+
 ATTEMPT = Record((TASK, Field("epoch", EPOCH, required=True)))
 CLAIMED_ATTEMPT = Record(
     (
@@ -54,6 +90,12 @@ CLAIMED_ATTEMPT = Record(
             "waiting for a slot, running, result kept to be sent, or started without an end",
             required=True,
         ),
+    )
+)
+FILES_DOOR = Record(
+    (
+        Field("port", Integer(1, 65535), "of HTTP, on the host that this connection goes to", required=True),
+        Field("token", Text(200, 1), "for Authorization: Bearer; dies with the session", required=True),
     )
 )
 OUTPUT_TEXT = Text(1_000_000, multiline=True)
@@ -68,6 +110,12 @@ RESULT = Record(
         Field("stderr", OUTPUT_TEXT, nullable=True),
         Field("truncated", Boolean(), "the beginning of the output was dropped", nullable=True),
         Field("exit_code", Integer(-(2**31), 2**32), nullable=True),
+        Field(
+            "skipped_files",
+            ListOf(Text(2000, multiline=True), 128),
+            "what its output patterns matched and was not kept, and why",
+            nullable=True,
+        ),
         Field(
             "metrics",
             Record(
@@ -108,6 +156,14 @@ def _catalogue(*rows: MessageType) -> dict[str, MessageType]:
     return {row.name: row for row in rows}
 
 
+FENCES = Record(
+    (
+        Field("layers", ListOf(NAME, 64), "what was seen to hold at the strongest level", nullable=True),
+        Field("missing", MapOf(Text(1000, multiline=True), 8), "by level, why it is not reached", nullable=True),
+        Field("default", Integer(0, 3), "the level that every task has at least", nullable=True),
+        Field("limits", LIMIT_FIELDS, "what its owner lets a task have at most", nullable=True),
+    )
+)
 MESSAGES = _catalogue(
     _row(
         "connection_ack",
@@ -130,11 +186,21 @@ MESSAGES = _catalogue(
         Field("slots", Integer(1, 4096), "tasks it runs at the same time; default 1", nullable=True),
         Field("prefetch", Integer(0, 1024), "short tasks it queues beyond its slots; default 0", nullable=True),
         Field("task_types", ListOf(TYPE_NAME, 1024), "what it offers; left out: everything", nullable=True),
+        Field(
+            "task_schemas",
+            MapOf(AnyObject(), MAX_SCHEMAS, TYPE_NAME),
+            "JSON Schemas of the payloads of plug-ins' types; those that are not understood check nothing",
+            nullable=True,
+        ),
         Field("isolation", Integer(0, 3), "the strongest isolation level it reaches", nullable=True),
+        Field("fences", FENCES, "what isolates tasks on it, as it was tried there", nullable=True),
         Field("speed", Number(0.001, 1000), "relative to a common device, which has 1", nullable=True),
+        Field("tools", TOOLS, "programs that were found, with versions where they are known", nullable=True),
+        Field("sources", SOURCES, "where each fact of device_info and hardware_specs came from", nullable=True),
         Field("tags", ListOf(NAME, 64), nullable=True),
         Field("labels", LABELS, nullable=True),
         Field("attempts", ListOf(CLAIMED_ATTEMPT, 10_000), "what its journal holds", nullable=True),
+        Field("availability", Record(AVAILABILITY), "as in `availability`; left out: available", nullable=True),
         AUTH,
         early=True,
     ),
@@ -150,7 +216,25 @@ MESSAGES = _catalogue(
         Field("lease_s", Number(0.01, 864_000), "how long attempts are held without a renewal", required=True),
         Field("resume", ListOf(ATTEMPT, 10_000), "claimed attempts that are current: go on", required=True),
         Field("stop", ListOf(ATTEMPT, 10_000), "claimed attempts that are not: stop and forget", required=True),
+        Field("task_limits", LIMIT_FIELDS, "what tasks may use that do not say", nullable=True),
+        Field("files", FILES_DOOR, "where tasks' files are, for this session", nullable=True),
+        Field("policy", POLICY, "the cluster's defaults; the owner's own come before them", nullable=True),
+        Field("signals", SIGNALS, "as in `signals`", nullable=True),
+        Field("rest", Record(REST), "as in `rest`", nullable=True),
     ),
+    _row(
+        "availability",
+        "worker",
+        "Whether the owner's policy lets the device work, and why not. While it is paused it is given nothing new.",
+        *AVAILABILITY,
+    ),
+    _row(
+        "signals",
+        "main",
+        "Signals from outside (a tariff, the sun), for policies: all that hold now, in place of those before.",
+        Field("signals", SIGNALS, required=True),
+    ),
+    _row("rest", "main", "A person wants the device left alone for a while; what was said before is void.", *REST),
     _row(
         "heartbeat",
         "worker",
@@ -213,7 +297,12 @@ MESSAGES = _catalogue(
         Field("execution_time", Number(), "seconds", nullable=True),
         Field("result", RESULT, nullable=True),
         Field("error", OneOf((TASK_ERROR, OUTPUT_TEXT)), "why it failed", nullable=True),
-        Field("artifacts", ListOf(AnyObject(), 1024), nullable=True),
+        Field(
+            "artifacts",
+            ListOf(AnyObject(), 1024),
+            "files that it left, uploaded before: {name, sha256, size_bytes} each",
+            nullable=True,
+        ),
     ),
     _row(
         "result_ack",
@@ -223,6 +312,7 @@ MESSAGES = _catalogue(
         EPOCH_OPTIONAL,
         Field("accepted", Boolean(), required=True),
         REASON,
+        Field("final", Boolean(), "the task is over: no other attempt of it follows", nullable=True),
     ),
     _row("task_cancel", "main client", "Stop it.", TASK, EPOCH_OPTIONAL, REASON, AUTH, early=True),
     _row("drain", "main worker", "No new tasks, please.", REASON),
@@ -303,6 +393,7 @@ class Message:
     data: Mapping[str, Any]
     sender_id: str = ""
     message_id: str | None = None
+    in_reply_to: str | None = None
 
     @property
     def name(self) -> str:
@@ -338,7 +429,7 @@ def read_data(kind: MessageType, document: dict[str, Any]) -> Message:
     problems = kind.data.problems(data, "data")
     if problems:
         raise invalid(problems)
-    return Message(kind, data, document.get("sender_id") or "", document.get("message_id"))
+    return Message(kind, data, document.get("sender_id") or "", document.get("message_id"), document.get("in_reply_to"))
 
 
 def read_message(document: dict[str, Any], senders: frozenset[str]) -> Message:

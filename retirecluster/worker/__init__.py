@@ -5,6 +5,9 @@ service           the composition root: options and the wiring of everything bel
 connection        the line to the main node: greeting, registration, heartbeats, reconnecting
 agent             the worker's duties, connected or not: accept, refuse, report, drain
 executor          queue and slots; owns the runner's process
+lanes             which warm process a task goes to
+checkpoints       folders that the next attempt finds again
+plugins           task types of installed packages
 runner_process    the other end of the runner's channel
 runner/           the runner itself, a small program of its own
 outcome           what the runner reports, as the result that goes to the main
@@ -14,6 +17,10 @@ leftovers         processes of an earlier life, found and killed
 profiler          what the device is and can do
 monitor           how it is doing
 speed             a small benchmark
+tools             programs and services that tasks ask for
+policy            the owner's comfort policy: has the agent work or pause
+cpu_share         keeps tasks to a part of the processors
+low_disk          makes room when the disk is nearly full
 ================  ============================================================================
 
 This module imports nothing, so that the runner stays small.

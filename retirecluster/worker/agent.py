@@ -17,10 +17,13 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from retirecluster.domain import failpoints
+from retirecluster.domain.fencing import Reception, lease_end, reception
 from retirecluster.worker import outcome
 from retirecluster.worker.assignment import Assignment, payload_errors, read_assignment
-from retirecluster.worker.executor import QUEUED, RUNNING, TaskExecutor
+from retirecluster.worker.executor import RUNNING, TaskExecutor
+from retirecluster.worker.fences import PLAIN, Proof
 from retirecluster.worker.journal import RESULT, Journal, Key, Remembered
+from retirecluster.worker.plugins import Plugins
 
 SEEN_ATTEMPTS = 10_000
 MAX_CLAIMS = 10_000
@@ -35,6 +38,30 @@ class Uplink(Protocol):
     """A registered connection."""
 
     def say(self, message_type: str, data: Mapping[str, Any]) -> None: ...
+
+
+class ResultFiles(Protocol):
+    """The way of tasks' files to and from the main."""
+
+    def open(self) -> None:
+        """Take over what an earlier life left. Before anything else."""
+
+    async def close(self) -> None:
+        """Return once nothing is under way any more."""
+
+    def session_opened(self, host: str, door: Mapping[str, Any] | None) -> None:
+        """A session begins; `door` is what register_ack says of files."""
+
+    def session_closed(self) -> None: ...
+
+    def keep(self, key: Key, data: Mapping[str, Any]) -> None:
+        """A result is spooled: the files that it names stay on the device."""
+
+    def release(self, key: Key) -> None:
+        """A result is spooled no longer."""
+
+    def send(self, key: Key, data: Mapping[str, Any], done: Callable[[Key, dict[str, Any] | None], None]) -> None:
+        """Upload the files of a result, then call `done`; with other data where they cannot be kept."""
 
 
 @define(eq=False)
@@ -52,9 +79,15 @@ class Agent:
     boot_s: Callable[[], float]
     utc: Callable[[], str]
     reached: failpoints.Reached = failpoints.unarmed
+    isolation: Proof = field(factory=lambda: Proof(PLAIN))
+    plugins: Plugins = field(factory=Plugins)
+    files: ResultFiles | None = None
     log = Logger()
     draining: bool = field(default=False, init=False)
+    paused: str = field(default="", init=False)
+    """Why its owner's policy lets it take nothing; empty if it does."""
     uplink: Uplink | None = field(default=None, init=False)
+    session_no: int | None = field(default=None, init=False)
     last_activity: str = field(default="", init=False)
     _spool: dict[Key, dict[str, Any]] = field(factory=dict, init=False)
     _died: list[Key] = field(factory=list, init=False)
@@ -69,27 +102,30 @@ class Agent:
             self._see(key)
             if each.state == RESULT and each.result is not None:
                 self._spool[key] = each.result
+                if self.files is not None:
+                    self.files.keep(key, each.result)
             else:
                 self._died.append(key)
 
     # What the main asks
 
-    def assign(self, task: Mapping[str, Any]) -> None:
-        """Take an attempt, refuse it, or ignore it where it is known already. Raises ClusterError."""
+    def assign(self, task: Mapping[str, Any], session_no: int) -> None:
+        """Take an attempt that came in that session, refuse it, or ignore it. Raises ClusterError."""
         assignment = read_assignment(task)
-        if assignment.key in self._seen:
-            self.log.info("attempt {attempt} is known already", attempt=assignment)
+        received = reception(assignment.key, session_no, self.session_no, self._seen)
+        if received is not Reception.TAKE:
+            self.log.info("attempt {attempt} is ignored: {why}", attempt=assignment, why=received.value)
             return
+        self._see(assignment.key)
         reason = self._why_not(assignment)
         if reason:
             return self._refuse(assignment, reason)
-        self._see(assignment.key)
-        if wrong := payload_errors(assignment):
+        wrong = payload_errors(assignment) or self.plugins.payload_errors(assignment.task_type, assignment.payload)
+        if wrong:
             return self.task_finished(assignment, outcome.failure_data(assignment, "payload", wrong, False))
         try:
             self.journal.accepted(assignment.key)
         except OSError as error:
-            del self._seen[assignment.key]
             return self._refuse(assignment, f"the journal cannot be written: {error.strerror}")
         self.reached(failpoints.AFTER_ACCEPT)
         self.executor.execute_task(assignment)
@@ -110,15 +146,19 @@ class Agent:
     def _why_not(self, assignment: Assignment) -> str:
         if self.draining:
             return "the worker is draining"
+        if self.paused:
+            return f"paused: {self.paused}"
         if assignment.task_type not in self.task_types:
             offered = ", ".join(sorted(self.task_types))
             return f"task type {assignment.task_type} is not offered here; offered are {offered}"
+        if assignment.isolation > self.isolation.level:
+            return self.isolation.why_not(assignment.isolation)
         if self.executor.waiting >= PREFETCH + self.executor.slots:
             return "the worker's queue is full"
         return ""
 
     def _refuse(self, assignment: Assignment, reason: str) -> None:
-        # Not remembered as seen: a refused epoch never ran, and the main may offer it again.
+        # Still remembered as seen: the main has closed this epoch, and should it come again, it comes late.
         self._say("task_refused", {"task_id": assignment.task_id, "epoch": assignment.epoch, "reason": reason})
 
     def cancel(self, task_id: str, epoch: int | None, reason: str) -> None:
@@ -126,6 +166,7 @@ class Agent:
         if self.executor.cancel_task(task_id, epoch, reason) or epoch is None:
             return
         if (task_id, epoch) not in self._seen:
+            self._see((task_id, epoch))  # should it come yet, it is not wanted any more
             self._say("task_refused", {"task_id": task_id, "epoch": epoch, "reason": "it is not on this device"})
 
     def acknowledged(self, task_id: str, epoch: int | None) -> None:
@@ -133,6 +174,11 @@ class Agent:
         self.reached(failpoints.AFTER_SENT)
         for key in [key for key in self._spool if key[0] == task_id and epoch in (None, key[1])]:
             self._forget(key)
+
+    def task_over(self, task_id: str) -> None:
+        """No attempt of the task follows: what was kept for one goes."""
+        if self.executor.checkpoints is not None:
+            self.executor.checkpoints.forget(task_id)
 
     def drain(self, reason: str) -> None:
         """Take no new attempts and hand back those that wait."""
@@ -142,6 +188,25 @@ class Agent:
 
     def undrain(self) -> None:
         self.draining = False
+
+    def pause(self, reason: str, running: str) -> None:
+        """The owner's policy lets it take nothing new; what waits here goes back, and what runs does as `running` says.
+
+        What is to be handed back stops where it stands; the main, which hears of it, takes it away.
+        """
+        self.paused = reason
+        for assignment in self.executor.hand_back_waiting():
+            self._hand_back(assignment, f"paused: {reason}"[:1000])
+        self.executor.suspend(running != "continue")
+
+    def unpause(self) -> None:
+        """It takes attempts again, and what was stopped goes on."""
+        self.paused = ""
+        self.executor.suspend(False)
+
+    def say_availability(self, data: Mapping[str, Any]) -> None:
+        """Tell the main, if it is there."""
+        self._say("availability", data)
 
     def _hand_back(self, assignment: Assignment, reason: str) -> None:
         self._refuse(assignment, reason)
@@ -160,7 +225,7 @@ class Agent:
         """Every attempt that the journal holds, as a register message lists them."""
         claimed = []
         for assignment in self.executor.assignments():
-            state = "queued" if self.executor.state_of(assignment.key) == QUEUED else "running"
+            state = "running" if self.executor.state_of(assignment.key) == RUNNING else "queued"
             claimed.append(_claim(assignment.key, state))
         claimed += [_claim(key, "spooled") for key in self._spool]
         claimed += [_claim(key, "died") for key in self._died]
@@ -171,27 +236,29 @@ class Agent:
         keys = [assignment.key for assignment in self.executor.assignments()] + list(self._spool)
         return [{"task_id": key[0], "epoch": key[1]} for key in keys[:MAX_CLAIMS]]
 
-    def registered(self, uplink: Uplink, stop: Iterable[Mapping[str, Any]]) -> None:
+    def registered(self, uplink: Uplink, session_no: int, stop: Iterable[Mapping[str, Any]]) -> None:
         """The main knows what was claimed: forget what it does not want, send what waits."""
-        self.uplink = uplink
+        self.uplink, self.session_no = uplink, session_no
         self.stop_attempts(stop)
         died, self._died = self._died, []
         for key in died:
             self._forget(key)
-        for data in list(self._spool.values()):
-            self._say("task_result", data)
+        for key in list(self._spool):
+            self._deliver(key)
 
     def link_lost(self) -> None:
-        self.uplink = None
+        self.uplink = self.session_no = None
         self.executor.resume_output()
+        if self.files is not None:
+            self.files.session_closed()
 
     def lease_renewed(self, asked_at: float, lease_s: float) -> None:
         """All attempts are held until `lease_s` after `asked_at` (monotonic), when the renewal was asked for."""
         if self._lease is not None and self._lease.active():
             self._lease.cancel()
-        margin_s = min(3.0, 0.25 * lease_s)
-        left_s = asked_at + lease_s - margin_s - self.reactor.seconds()
-        self._lease = self.reactor.callLater(max(0.0, left_s), self._lease_over, margin_s / 2)
+        end = lease_end(asked_at, lease_s)
+        left_s = end.at_s - self.reactor.seconds()
+        self._lease = self.reactor.callLater(max(0.0, left_s), self._lease_over, end.grace_s)
 
     def _lease_over(self, grace_s: float) -> None:
         """Nobody renewed: attempts that must never run twice at a time are ended before the main gives them away."""
@@ -207,9 +274,15 @@ class Agent:
         self.journal.started(assignment.key)
         return self.journal.sync() if assignment.at_most_once else None
 
-    def task_started(self, assignment: Assignment, pid: int) -> None:
+    def task_not_begun(self, assignment: Assignment) -> None:
+        self._record(lambda: self.journal.gone(assignment.key))
+        self._record(lambda: self.journal.accepted(assignment.key))
+        self._be_patient()
+
+    def task_started(self, assignment: Assignment, pid: int | None) -> None:
         self.reached(failpoints.AFTER_EXEC)
-        self._record(lambda: self.journal.process(assignment.key, pid, self.boot_s()))
+        if pid is not None:
+            self._record(lambda: self.journal.process(assignment.key, pid, self.boot_s()))
         self._say("task_started", {"task_id": assignment.task_id, "epoch": assignment.epoch})
 
     def task_output(self, assignment: Assignment, stream: str, seq: int, data: str) -> None:
@@ -238,8 +311,26 @@ class Agent:
 
     def _send_result(self, key: Key) -> None:
         self.reached(failpoints.AFTER_SPOOL)
-        if key in self._spool:
-            self._say("task_result", self._spool[key])
+        self._deliver(key)
+
+    def _deliver(self, key: Key) -> None:
+        """Say how an attempt ended, once the main has the files that it left."""
+        data = self._spool.get(key)
+        if data is None:
+            return
+        if self.files is not None and data.get("artifacts"):
+            self.files.send(key, data, self._uploaded)
+        else:
+            self._say("task_result", data)
+
+    def _uploaded(self, key: Key, changed: dict[str, Any] | None) -> None:
+        if key not in self._spool:
+            return
+        if changed is not None:
+            self._spool[key] = changed
+            self._record(lambda: self.journal.result(key, changed))
+        self.reached(failpoints.AFTER_UPLOAD)
+        self._say("task_result", self._spool[key])
 
     def _not_synced(self, failure: Failure) -> None:
         self.log.error("the journal cannot be synced: {why}", why=failure.getErrorMessage())
@@ -294,6 +385,8 @@ class Agent:
 
     def _forget(self, key: Key) -> None:
         self._spool.pop(key, None)
+        if self.files is not None:
+            self.files.release(key)
         self._record(lambda: self.journal.gone(key))
 
     def _record(self, write: Callable[[], None]) -> None:

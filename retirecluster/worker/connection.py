@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from random import Random
 from typing import Any
@@ -21,28 +21,38 @@ from retirecluster.wire.lines import JsonLines
 from retirecluster.wire.messages import Message, read_message
 from retirecluster.wire.session import PEERS_OF_WORKER
 from retirecluster.worker.agent import Agent
+from retirecluster.worker.policy import Comfort
 
 GREETING_WITHIN_S = 15.0
 """How long the main may take to greet and to answer the registration."""
 CLOSED_WITHIN_S = 1.0
 """How long the last words on a line that is given up may take to leave this process."""
+UNANSWERED_BEATS = 64
 FIRST_RETRY_S, RETRY_CAP_S = 0.03, 30.0
+TRIES_IN_A_LEASE = 4
 
 
 @define
 class Backoff:
-    """Full-jitter exponential pauses, in seconds. Only a registration counts as success, not a bare connection."""
+    """Full-jitter exponential pauses, in seconds. Only a registration counts as success, not a bare connection.
+
+    `cap_s` follows the lease that the main gave: a device that is away tries often enough to be back before its
+    attempts are given away, however short the lease is.
+    """
 
     random: Random
     failures: int = 0
+    cap_s: float = RETRY_CAP_S
 
     def __call__(self, _attempt: int) -> float:
         self.failures += 1
-        bound = min(RETRY_CAP_S, FIRST_RETRY_S * 2.0 ** min(self.failures - 1, 30))
+        bound = min(self.cap_s, FIRST_RETRY_S * 2.0 ** min(self.failures - 1, 30))
         return self.random.uniform(0.0, bound)
 
-    def reset(self) -> None:
+    def registered(self, lease_s: float) -> None:
+        """Begin anew with the shortest pause, under a lease of so long."""
         self.failures = 0
+        self.cap_s = max(FIRST_RETRY_S, min(RETRY_CAP_S, lease_s / TRIES_IN_A_LEASE))
 
 
 @define(eq=False)
@@ -58,6 +68,7 @@ class Registrar:
     random: Random
     backoff: Backoff
     on_shutdown: Callable[[], None]
+    comfort: Comfort | None = None
     connection: WorkerConnection | None = field(default=None, init=False)
 
 
@@ -78,8 +89,9 @@ class WorkerConnection(JsonLines):
         self._watchdog: IDelayedCall | None = None
         self._heart: LoopingCall | None = None
         self._first_beat: IDelayedCall | None = None
-        self._asked_at: deque[float] = deque(maxlen=64)
-        self.registered = False
+        self._asked_at: OrderedDict[str, float] = OrderedDict()
+        self._beats = 0
+        self.session_no: int | None = None
         self._handlers: dict[str, Callable[[Message], None]] = {
             "connection_ack": self._greeted,
             "register_ack": self._welcomed,
@@ -91,6 +103,8 @@ class WorkerConnection(JsonLines):
             "pong": lambda message: None,
             "drain": lambda message: self._agent.drain(message.data.get("reason") or "drained by the main node"),
             "undrain": lambda message: self._agent.undrain(),
+            "signals": self._signalled,
+            "rest": self._rested,
             "shutdown": self._shutdown,
             "broadcast": self._broadcast,
             "error": self._error,
@@ -141,7 +155,13 @@ class WorkerConnection(JsonLines):
 
     # Speaking
 
-    def say(self, message_type: str, data: Mapping[str, Any], in_reply_to: str | None = None) -> None:
+    @property
+    def registered(self) -> bool:
+        return self.session_no is not None
+
+    def say(
+        self, message_type: str, data: Mapping[str, Any], in_reply_to: str | None = None, message_id: str | None = None
+    ) -> None:
         """Send one message."""
         message: dict[str, Any] = {
             "message_type": message_type,
@@ -151,6 +171,8 @@ class WorkerConnection(JsonLines):
         }
         if in_reply_to is not None:
             message["in_reply_to"] = in_reply_to
+        if message_id is not None:
+            message["message_id"] = message_id
         self.send(message)
 
     def leave(self, reason: str) -> None:
@@ -163,24 +185,33 @@ class WorkerConnection(JsonLines):
     def _greeted(self, message: Message) -> None:
         self.log.info("connected to {server}", server=message.data["server_id"])
         self._claimed_at = self._reactor.seconds()
-        self.say("register", {**self._registrar.profile(), "attempts": self._agent.claims()})
+        comfort = self._registrar.comfort
+        availability = {} if comfort is None else {"availability": comfort.registering()}
+        self.say("register", {**self._registrar.profile(), **availability, "attempts": self._agent.claims()})
 
     def _welcomed(self, message: Message) -> None:
         data = message.data
         if not data["accepted"]:
             self.log.warn("the main does not accept this device")
             return self.hang_up()
-        self.registered = True
-        self._registrar.backoff.reset()
+        self.session_no = data["session_no"]
+        self._registrar.backoff.registered(data["lease_s"])
         self._silence_s = data["heartbeat_interval_s"]
         if self._watchdog is not None and self._watchdog.active():
             self._watchdog.reset(self._silence_s)
         # Not from now: the main counts from when it read the claims, however long its answer was under way.
         self._agent.lease_renewed(self._claimed_at, data["lease_s"])
-        self._agent.registered(self, data["stop"])
+        if self._agent.files is not None:
+            assert self.transport is not None
+            host = getattr(self.transport.getPeer(), "host", "127.0.0.1")
+            self._agent.files.session_opened(host, data.get("files"))
+        self._agent.executor.task_limits = data.get("task_limits") or {}
+        self._agent.registered(self, data["session_no"], data["stop"])
         self.log.info("registered as {device}, session {number}", device=data["device_id"], number=data["session_no"])
         if self._agent.draining:
             self.say("drain", {})
+        if self._registrar.comfort is not None:
+            self._registrar.comfort.welcomed(data)
         # Not all devices at once: a main that comes back has enough to do.
         wait_s = self._registrar.random.uniform(0.0, min(1.0, self._silence_s))
         self._first_beat = self._reactor.callLater(wait_s, self._start_heart)
@@ -207,19 +238,31 @@ class WorkerConnection(JsonLines):
         agent = self._agent
         data: dict[str, Any] = {
             "system_metrics": metrics,
-            "status": "draining" if agent.draining else "online",
+            "status": "draining" if agent.draining else "paused" if agent.paused else "online",
             "active_tasks": agent.executor.active,
             "attempts": agent.held(),
         }
         if agent.last_activity:
             data["last_activity"] = agent.last_activity
-        self._asked_at.append(self._reactor.seconds())
-        self.say("heartbeat", data)
+        self._beats += 1
+        message_id = f"beat-{self._beats}"
+        self._asked_at[message_id] = self._reactor.seconds()
+        while len(self._asked_at) > UNANSWERED_BEATS:
+            self._asked_at.popitem(last=False)
+        self.say("heartbeat", data, message_id=message_id)
 
     def _renewed(self, message: Message) -> None:
-        if self._asked_at:
-            self._agent.lease_renewed(self._asked_at.popleft(), message.data["lease_s"])
+        asked_at = self._when_asked(message.in_reply_to)
+        if asked_at is not None:
+            self._agent.lease_renewed(asked_at, message.data["lease_s"])
         self._agent.stop_attempts(message.data["stop"])
+
+    def _when_asked(self, message_id: str | None) -> float | None:
+        """When the heartbeat was sent that an answer is for; None if it was answered before."""
+        if message_id is not None:
+            return self._asked_at.pop(message_id, None)
+        # A main that does not say which one it answers: to take the oldest is on the safe side.
+        return self._asked_at.popitem(last=False)[1] if self._asked_at else None
 
     def _watch(self) -> None:
         """A main that says nothing for an interval is pinged; after another one the line is given up."""
@@ -247,11 +290,11 @@ class WorkerConnection(JsonLines):
     # Tasks
 
     def _assigned(self, message: Message) -> None:
-        if not self.registered:
+        if self.session_no is None:
             return self._unexpected(message)
         task = message.data["task"]
         try:
-            self._agent.assign(task)
+            self._agent.assign(task, self.session_no)
         except ClusterError as error:
             self.log.warn("a bad assignment from the main: {why}", why=str(error))
             if isinstance(task.get("task_id"), str) and type(task.get("epoch")) is int:
@@ -269,6 +312,18 @@ class WorkerConnection(JsonLines):
                 "the main does not take the result of {task}: {why}", task=data["task_id"], why=data.get("reason")
             )
         self._agent.acknowledged(data["task_id"], data.get("epoch"))
+        if data.get("final"):
+            self._agent.task_over(data["task_id"])
+
+    # The owner's policy
+
+    def _signalled(self, message: Message) -> None:
+        if self._registrar.comfort is not None:
+            self._registrar.comfort.signalled(message.data["signals"])
+
+    def _rested(self, message: Message) -> None:
+        if self._registrar.comfort is not None:
+            self._registrar.comfort.rest(message.data)
 
     # The rest
 

@@ -27,6 +27,14 @@ class DataFolder:
         return self.path / "scratch"
 
     @property
+    def cache(self) -> Path:
+        return self.path / "cache"
+
+    @property
+    def fences(self) -> Path:
+        return self.path / "fences.json"
+
+    @property
     def speed(self) -> Path:
         return self.path / "speed.json"
 

@@ -42,6 +42,24 @@ def kill_group(pid: int) -> None:
         return
 
 
+def kill_marked(marker: str, proc: Path = Path("/proc")) -> list[int]:
+    """Kill what has this text (as `NAME=value`) in the environment that its program was started with; their ids.
+
+    What left its session and its parents behind still has it, unless it has changed its environment on purpose.
+    """
+    wanted = marker.encode()
+    killed = []
+    for place in proc.glob("[0-9]*"):
+        try:
+            found = wanted in (place / "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if found and int(place.name) != os.getpid():
+            _kill(int(place.name))
+            killed.append(int(place.name))
+    return killed
+
+
 def _processes(proc: Path) -> Iterable[tuple[int, int, float]]:
     """Process id, session and start in seconds after boot, of every process that can be seen."""
     ticks = os.sysconf("SC_CLK_TCK")

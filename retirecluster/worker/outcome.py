@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from retirecluster.domain.errors import ClusterError
+from retirecluster.domain.units import format_bytes
 from retirecluster.wire.codec import MAX_LINE_BYTES, decode, encode_line
 from retirecluster.worker.assignment import Assignment
 
@@ -77,6 +78,8 @@ def _verdict(
         return "cancelled", _error("cancelled", cancel_reason or "cancelled", False)
     if report.get("timed_out"):
         return "failed", _error("timeout", f"it ran longer than its timeout of {assignment.timeout_s:g} s", True)
+    if limit := report.get("limit"):
+        return "failed", _limit_error(limit, report)
     if isinstance(said := report.get("error"), dict):
         return "failed", _error(
             str(said.get("kind") or "exception"), str(said.get("message") or ""), bool(said.get("retryable", True))
@@ -86,6 +89,28 @@ def _verdict(
     if code := report.get("code"):
         return "failed", _error("exit", _last_words(code, report.get("stderr", "")), True)
     return "completed", None
+
+
+LIMIT_KINDS = {
+    "memory_bytes": ("memory_limit", "memory limit", "bytes"),
+    "cpu_time_s": ("cpu_limit", "processor time limit", "s"),
+    "file_size_bytes": ("file_size_limit", "file size limit", "bytes"),
+    "disk_bytes": ("disk_limit", "disk limit", "bytes"),
+    "processes": ("processes_limit", "processes limit", ""),
+    "open_files": ("open_files_limit", "open files limit", ""),
+}
+"""By the name of a limit: the kind of error, the words for it, and the unit of its value."""
+
+
+def _limit_error(limit: Mapping[str, Any], report: Mapping[str, Any]) -> dict[str, Any]:
+    """As in `killed: memory limit 512 MiB`; what the task itself said of it follows."""
+    kind, words, unit = LIMIT_KINDS[limit["name"]]
+    allowed = format_bytes(limit["allowed"]) if unit == "bytes" else f"{limit['allowed']:g} {unit}".strip()
+    message = f"{'killed' if limit['killed'] else 'failed'}: {words} {allowed}"
+    said = report.get("error")
+    last = said.get("message") if isinstance(said, dict) else _last_line(report.get("stderr", ""))
+    more = f": {str(last).strip().splitlines()[-1][-500:]}" if not limit["killed"] and last else ""
+    return _error(kind, message + more, True)
 
 
 def _exit_code(report: Mapping[str, Any]) -> int | None:
@@ -102,8 +127,13 @@ def _signal_name(number: int) -> str:
 
 
 def _last_words(code: int, stderr: str) -> str:
-    lines = stderr.strip().splitlines()
-    return f"exit code {code}" + (f": {lines[-1][-500:]}" if lines else "")
+    last = _last_line(stderr)
+    return f"exit code {code}" + (f": {last}" if last else "")
+
+
+def _last_line(text: str) -> str:
+    lines = text.strip().splitlines()
+    return lines[-1][-500:] if lines else ""
 
 
 def _unsendable(value: object) -> str:

@@ -22,18 +22,30 @@ Report = dict[str, Any]
 
 @frozen
 class RunnerSettings:
-    """How the runner is started. `variables` are the only environment it and its tasks have."""
+    """How a runner is started. `variables` are the only environment it and its tasks have; `fence` is what
+    `fences.Fence` says of its level, for the runner's entry."""
 
     scratch: str
     variables: Mapping[str, str]
+    fence: Mapping[str, Any] = {}
     executable: str = sys.executable
 
     def command(self) -> list[str]:
         """Isolated and without the site module: the smallest interpreter there is to fork."""
-        main = os.path.join(os.path.dirname(runner_package.__file__), "__main__.py")
-        # Where tasks find the packages that are installed beside the worker.
-        places = [path for path in sys.path if path and os.path.isabs(path)]
-        return [self.executable, "-I", "-S", "-X", "utf8", main, self.scratch, *places]
+        settings = {"scratch": self.scratch, **self.fence}
+        if wrapper := settings.pop("wrapper", None):
+            settings["enter"] = [*wrapper, *interpreter(self.executable)]
+        return [*interpreter(self.executable), json.dumps(settings), *package_places()]
+
+
+def interpreter(executable: str = sys.executable) -> list[str]:
+    """The words before the runner's own arguments."""
+    return [executable, "-I", "-S", "-X", "utf8", os.path.join(os.path.dirname(runner_package.__file__), "__main__.py")]
+
+
+def package_places() -> list[str]:
+    """Where tasks find the packages that are installed beside the worker."""
+    return [path for path in sys.path if path and os.path.isabs(path)]
 
 
 def task_variables(environ: Mapping[str, str], more: tuple[str, ...] = ()) -> dict[str, str]:

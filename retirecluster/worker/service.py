@@ -12,10 +12,13 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping
-from importlib.metadata import entry_points
+import zlib
+from collections.abc import Awaitable, Callable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
 from random import Random
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from attrs import define, field, frozen
 from twisted.application.internet import ClientService
@@ -23,33 +26,43 @@ from twisted.application.service import IService, Service
 from twisted.internet.abstract import isIPv6Address
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from retirecluster.config import load_config
 from retirecluster.domain import failpoints
 from retirecluster.domain.errors import ClusterError
+from retirecluster.domain.requirements import PICKLED
 from retirecluster.domain.task_types import BUILT_IN
 from retirecluster.options import DaemonOptions
 from retirecluster.platforms.base import Platform
 from retirecluster.platforms.choose import choose_platform
+from retirecluster.platforms.psutil_probes import PsutilProbes, find_psutil
 from retirecluster.wire.messages import PROTOCOL_VERSION
 from retirecluster.worker.agent import PREFETCH, Agent
+from retirecluster.worker.cgroup_tree import find_tree
+from retirecluster.worker.checkpoints import DAY_S, Checkpoints
 from retirecluster.worker.connection import Backoff, Registrar, WorkerFactory
+from retirecluster.worker.cpu_share import CpuShare
 from retirecluster.worker.data_folder import DataFolder
 from retirecluster.worker.executor import TaskExecutor
+from retirecluster.worker.fences import FENCED, Fences, Proof
+from retirecluster.worker.files.folders import task_folders
 from retirecluster.worker.journal import Journal
 from retirecluster.worker.leftovers import kill_leftovers
-from retirecluster.worker.monitor import SystemMonitor
+from retirecluster.worker.low_disk import LowDisk
+from retirecluster.worker.monitor import POLICY, SystemMonitor
+from retirecluster.worker.plugins import Plugins, find_plugins
+from retirecluster.worker.policy import Comfort
 from retirecluster.worker.probe import Found, probe
 from retirecluster.worker.profiler import DeviceProfiler, Overrides, cpu_count
 from retirecluster.worker.runner.__main__ import NO_FORK
-from retirecluster.worker.runner_process import RunnerSettings, task_variables
-from retirecluster.worker.speed import cached_speed
+from retirecluster.worker.runner_process import task_variables
+from retirecluster.worker.speed import cached_benchmark
 
 DEFAULT_PORT = 8080
-ISOLATION = 1
-"""Own process group, resource limits, clean environment, private folder; see the security page."""
+CLEAN_CHECKPOINTS_S = 6 * 3600.0
 
 
 class Options(DaemonOptions):
@@ -119,29 +132,54 @@ class WorkerService(Service):
     client: ClientService
     drain_s: float
     boot_s: Callable[[], float]
+    fences: Fences | None = None
     log = Logger()
     _stopping: Deferred[None] | None = field(default=None, init=False)
+    _cleaning: IDelayedCall | None = field(default=None, init=False)
 
     def startService(self) -> None:
         Service.startService(self)
         found = self.agent.journal.open()
         killed = kill_leftovers(found.values(), self.boot_s())
+        if self.fences is not None:
+            self.fences.kill_leftovers()
         if killed:
             self.log.warn("{count} processes of an earlier life were killed", count=len(killed))
+        if self.agent.files is not None:
+            self.agent.files.open()
         self.agent.remember(found)
         self.agent.executor.start()
+        self._clean_checkpoints()
+        if self.registrar.comfort is not None:
+            self.registrar.comfort.start()
         self.client.startService()
 
+    def _clean_checkpoints(self) -> None:
+        """Now and every few hours: what is old goes, and the oldest of what is too much."""
+        checkpoints = self.agent.executor.checkpoints
+        if checkpoints is not None:
+            checkpoints.clean().addErrback(lambda failure: self.log.failure("checkpoints are not cleaned", failure))
+            self._cleaning = self.agent.reactor.callLater(CLEAN_CHECKPOINTS_S, self._clean_checkpoints)
+
     def stopService(self) -> Deferred[None]:
+        if self._cleaning is not None:
+            self._cleaning.cancel()
+            self._cleaning = None
         Service.stopService(self)
         return ensureDeferred(self._stop())
 
     async def _stop(self) -> None:
+        if self.registrar.comfort is not None:
+            self.registrar.comfort.stop()
         await self.agent.shut_down(self.drain_s)
         if self.registrar.connection is not None:
             self.registrar.connection.leave("worker stopped")
         await self.client.stopService()
         await self.agent.executor.stop()
+        if self.fences is not None:
+            self.fences.tidy()
+        if self.agent.files is not None:
+            await self.agent.files.close()
         self.agent.journal.close()
         self.folder.close()
 
@@ -205,7 +243,7 @@ def _wire(settings: Mapping[str, Any], address: Address, reactor: Any) -> Worker
     if not hasattr(os, "fork"):
         raise ClusterError("bad_config", NO_FORK)
     random, backoff = Random(), Backoff(Random())
-    platform = choose_platform(os.environ)
+    platform = choose_platform(os.environ, root=Path(settings["system_root"]))
     folder = DataFolder(settings["data_dir"])
     folder.open()
     device_id = settings["device_id"] or folder.device_id(socket.gethostname(), random)
@@ -213,54 +251,126 @@ def _wire(settings: Mapping[str, Any], address: Address, reactor: Any) -> Worker
     def in_thread(function: Callable[[], Any]) -> Deferred[Any]:
         return deferToThreadPool(reactor, reactor.getThreadPool(), function)
 
-    monitor = SystemMonitor(platform, folder.path, time.monotonic)
+    psutil = find_psutil()
+    probes = PsutilProbes(psutil) if psutil else None
+    monitor = SystemMonitor(
+        platform, folder.path, time.monotonic, probes, time.time, low_disk_bytes=settings["low_disk_bytes"]
+    )
+    variables = task_variables(os.environ, platform.task_variables) | {"RETIRE_DEVICE_ID": device_id}
+    tree = find_tree(f"{zlib.crc32(str(folder.path).encode()):08x}")
+    fences = Fences(folder.path, folder.scratch, variables, tree)
+    proof = proved(fences, folder, settings["isolation"])
+    files = task_folders(settings, folder, fences, reactor)
+    low_disk = LowDisk(folder.path, folder.scratch, time.monotonic, (files.cache.shed,))
+    benchmark = cached_benchmark(folder.speed, python_platform.python_version(), time.time(), time.monotonic)
     profiler = DeviceProfiler(
         platform,
         folder.path,
-        settings["role"] or platform.default_role,
+        settings["role"],
         Overrides(settings["platform"], settings["memory_gb"]),
         monitor.read,
+        probes,
+        benchmark.document(),
     )
-    executor = _executor(settings, platform, folder, device_id, reactor)
+    cpus = CpuShare()
+    plugins = find_plugins(variables)
+    executor = _executor(settings, platform, fences, plugins, reactor)
     agent = Agent(
         reactor,
         executor,
         Journal(folder.journal, in_thread),
-        task_types=offered_types(settings["allow_code"], executor.entry_points),
+        task_types=offered_types(settings["allow_code"], plugins.targets),
+        plugins=plugins,
         boot_s=seconds_since_boot,
         utc=utc_now,
         reached=failpoints.armed("worker", os.environ, die),
+        isolation=proof,
     )
-    executor.listener = agent
-    speed = cached_speed(folder.speed, python_platform.python_version(), time.time(), time.monotonic)
+    executor.listener, executor.folders, agent.files = agent, files, files
+    executor.checkpoints = Checkpoints(
+        lambda level: (fences.fence(level).folder if level >= FENCED else folder.path) / "checkpoints",
+        fences.owner_of,
+        time.time,
+        in_thread,
+        settings["checkpoint_days"] * DAY_S,
+        settings["checkpoint_bytes"],
+    )
+    comfort = _comfort(settings, agent, cpus, lambda: in_thread(lambda: monitor.read(POLICY)), reactor)
+    if settings["slots"] is None:
+        executor.slots = min(executor.slots, platform.default_slots(cpus.count))
     registrar = Registrar(
         reactor,
         agent,
         device_id,
-        profile=lambda: register_data(profiler, agent, settings, speed),
-        metrics=lambda: in_thread(monitor.read),
+        profile=lambda: register_data(profiler, agent, settings, benchmark.speed),
+        metrics=lambda: in_thread(lambda: read_metrics(monitor, low_disk)),
         utc=utc_now,
         random=random,
         backoff=backoff,
         on_shutdown=reactor.stop,
+        comfort=comfort,
     )
     endpoint = HostnameEndpoint(reactor, address.host, address.port)
     client = ClientService(endpoint, WorkerFactory(registrar), retryPolicy=backoff, clock=reactor)
-    return WorkerService(folder, agent, registrar, client, settings["drain_s"], seconds_since_boot)
+    return WorkerService(folder, agent, registrar, client, settings["drain_s"], seconds_since_boot, fences)
 
 
 def _executor(
-    settings: Mapping[str, Any], platform: Platform, folder: DataFolder, device_id: str, reactor: Any
+    settings: Mapping[str, Any],
+    platform: Platform,
+    fences: Fences,
+    plugins: Plugins,
+    reactor: Any,
 ) -> TaskExecutor:
-    variables = task_variables(os.environ, platform.task_variables)
-    runner = RunnerSettings(str(folder.scratch), variables | {"RETIRE_DEVICE_ID": device_id})
     return TaskExecutor(
         reactor,
-        start_runner=lambda process: process.start(reactor, runner),
+        start_runner=lambda process, level: process.start(reactor, fences.runner(level)),
         slots=settings["slots"] or platform.default_slots(cpu_count() or 1),
         options={"http_allow_private": True} if settings["http_allow_private"] else {},
-        entry_points=plugin_types(),
+        entry_points=plugins.targets,
+        warm_tasks=settings["warm_tasks"],
+        level=settings["isolation"],
+        kill_rest=fences.kill_rest,
+        device_limits=settings["limits"],
     )
+
+
+def proved(fences: Fences, folder: DataFolder, wanted: int) -> Proof:
+    """What isolation holds here. Raises ClusterError bad_config where the owner wants more than that."""
+    proof = fences.cached(folder.fences)
+    if wanted > proof.level:
+        raise ClusterError("bad_config", f"isolation: {proof.why_not(wanted)}")
+    return proof
+
+
+def _comfort(
+    settings: Mapping[str, Any],
+    agent: Agent,
+    cpus: CpuShare,
+    read: Callable[[], Awaitable[Mapping[str, Any]]],
+    reactor: Any,
+) -> Comfort:
+    """What has the device work or pause. Raises ClusterError bad_config for a time zone that is not known here."""
+    policy = settings["policy"] or {}
+    try:
+        local_time(policy.get("zone"))
+    except (LookupError, ValueError, OSError):
+        hint = "write for example Europe/Berlin; if this device has no time zones at all: pip install tzdata"
+        raise ClusterError("bad_config", f"policy.zone: {policy['zone']!r} is not known here; {hint}") from None
+    executor = agent.executor
+
+    def limit_cpus(share: float | None) -> None:
+        runners = [executor.runner_pid_of(level) for level in range(4)]
+        cpus.limit(share, [pid for pid in runners if pid is not None])
+
+    return Comfort(reactor, agent, policy, read, local_time, limit_cpus, settings["monitor_interval_s"])
+
+
+def local_time(zone: str | None) -> datetime.datetime:
+    """What a clock on the wall shows now in a zone; None: where this device is."""
+    if zone is None:
+        return datetime.datetime.fromtimestamp(time.time()).astimezone()
+    return datetime.datetime.fromtimestamp(time.time(), ZoneInfo(zone))
 
 
 def die() -> None:
@@ -278,21 +388,35 @@ def register_data(profiler: DeviceProfiler, agent: Agent, settings: Mapping[str,
         "slots": agent.executor.slots,
         "prefetch": PREFETCH,
         "task_types": sorted(agent.task_types),
-        "isolation": ISOLATION,
+        "task_schemas": agent.plugins.documents(),
+        "isolation": agent.isolation.level,
+        "fences": {
+            "layers": list(agent.isolation.layers),
+            "missing": dict(agent.isolation.missing),
+            "default": agent.executor.level,
+            "limits": dict(agent.executor.device_limits),
+        },
         "speed": speed,
+        "tools": profiler.tools(),
+        "sources": profiler.sources(),
         "tags": list(settings["tags"]),
         "labels": dict(settings["labels"]),
     }
 
 
-def plugin_types() -> dict[str, str]:
-    """Task types of installed packages: name and `module:attribute`."""
-    return {each.name: each.value for each in entry_points(group="retirecluster.task_types")}
+def read_metrics(monitor: SystemMonitor, low_disk: LowDisk) -> dict[str, Any]:
+    """The metrics of a heartbeat. Where the disk is low, room is made. Called in a thread."""
+    found = monitor.read()
+    low_disk.heed(found.get("problems", ()))
+    return found
 
 
 def offered_types(allow_code: bool, plugins: Mapping[str, str]) -> frozenset[str]:
     """What this device runs: types that run a submitter's code only if its owner allows it."""
-    return frozenset(name for name, each in BUILT_IN.items() if allow_code or not each.runs_code) | frozenset(plugins)
+    offered = {name for name, each in BUILT_IN.items() if allow_code or not each.runs_code}
+    if find_spec("cloudpickle") is None:
+        offered.discard(PICKLED)
+    return frozenset(offered) | frozenset(plugins)
 
 
 def seconds_since_boot() -> float:

@@ -100,8 +100,15 @@ def test_null_means_left_out() -> None:
 def test_payloads_of_the_table_are_accepted_but_for_rules_between_fields(drawn: tuple[str, dict[str, Any]]) -> None:
     name, payload = drawn
     for problem in payload_problems(name, payload):
-        allowed = ("is required", "is another name for", "must not contain NUL", "cannot be split")
-        assert name in ("sleep", "command") and problem.message.startswith(allowed)
+        allowed = (
+            "is required",
+            "stands beside",
+            "must not contain NUL",
+            "cannot be split",
+            "is for a function by its",
+        )
+        allowed += ("is not base64",)
+        assert name in ("sleep", "command", "python_script", "python_call") and problem.message.startswith(allowed)
 
 
 def test_types_describe_themselves() -> None:

@@ -36,6 +36,8 @@ except OSError:
     overlap = True
 mark("start", overlap=overlap)
 time.sleep({seconds!r})
+with open("epoch.txt", "w") as file:
+    file.write(str(epoch))
 mark("end")
 print(epoch)
 """

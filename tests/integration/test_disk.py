@@ -129,12 +129,16 @@ def test_refused_in_one_line(cluster: RealCluster, killed: Path, disaster: str) 
     shutil.copy(killed / "old.db", cluster.folder / "old.db")
     spoil, what = DISASTERS[disaster]
     spoil(main)
-    before = {path.name: path.read_bytes() for path in main.iterdir() if path.suffix != ".db-shm"}
+    before = contents(main)
     assert main_refuses(cluster, what)
-    after = {path.name: path.read_bytes() for path in main.iterdir() if path.suffix != ".db-shm"}
+    after = contents(main)
     if disaster != "rows of nonsense":  # seen once it is open: then the start was counted
         assert after.get("cluster.db") == before.get("cluster.db")
         assert after["cluster.mark"] == before["cluster.mark"]
+
+
+def contents(main: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in main.iterdir() if path.is_file() and path.suffix != ".db-shm"}
 
 
 def ended(cluster: RealCluster) -> int:

@@ -44,7 +44,7 @@ class Stage:
         victim = "main" if FAILPOINTS[name].daemon == "main" else "one"
         self._start_armed(victim, {VARIABLE: f"{name}:{nth}"})
         if name != failpoints.MIGRATING:
-            self._load(client, tasks, delivery, stop=name == failpoints.STOPPING)
+            self._load(client, tasks, delivery, name)
         self._wait_for_death(victim)
         if victim == "main":
             self.cluster.start_main()
@@ -75,12 +75,15 @@ class Stage:
             if worker not in processes:
                 self.cluster.start_worker(worker, environ=armed if worker == victim else None)
 
-    def _load(self, client: Client, tasks: int, delivery: str, *, stop: bool) -> None:
-        """Tasks of which some stop without the main; `stop`: worker one is told to end while it runs some."""
+    def _load(self, client: Client, tasks: int, delivery: str, name: str) -> None:
+        """Tasks of which some stop without the main; to get to the failpoint, worker one is told to end while it runs
+        some, or they leave files."""
+        stop = name == failpoints.STOPPING
+        files = {"files": {"outputs": ["epoch.txt"]}} if name == failpoints.AFTER_UPLOAD else {}
         eventually(lambda: self._victim_died() or self._online() == set(WORKERS), what="both workers")
         seconds = 1.0 if stop else 0.1
         for number in range(tasks):
-            client.submit(1, seconds, delivery=delivery, on_disconnect=("keep", "stop")[number % 2])
+            client.submit(1, seconds, delivery=delivery, on_disconnect=("keep", "stop")[number % 2], **files)
         if stop:
             ids = {each for answers in client.answers.values() for each in answers}
             runs = self.marks.runs

@@ -15,6 +15,8 @@ class PlayedDevice:
     def __init__(self, peer: LinePeer, device_id: str) -> None:
         self.peer = peer
         self.device_id = device_id
+        self.welcome: dict[str, Any] = {}
+        """What it was told when it registered."""
         self._passed: list[dict[str, Any]] = []
 
     def say(self, name: str, data: dict[str, Any]) -> None:
@@ -42,11 +44,11 @@ class PlayedDevice:
         piece = {"task_id": task["task_id"], "epoch": task["epoch"], "seq": seq, "stream": stream, "data": text}
         self.say("task_output", piece)
 
-    async def finish(self, task: dict[str, Any], output: str = "done", status: str = "completed") -> None:
+    async def finish(self, task: dict[str, Any], output: str = "done", status: str = "completed", **more: Any) -> None:
         result = {"output": output, "exit_code": 0}
         self.say(
             "task_result",
-            {"task_id": task["task_id"], "epoch": task["epoch"], "status": status, "result": result},
+            {"task_id": task["task_id"], "epoch": task["epoch"], "status": status, "result": result} | more,
         )
         await self.expect("result_ack")
 
@@ -59,7 +61,7 @@ async def played(node: Any, device_id: str = "pixel-3", slots: int = 2, **info: 
     device = PlayedDevice(await connect(node.worker_port), device_id)
     register = {"device_info": {"hostname": "h", "platform": "android", "role": "mobile"} | info, "slots": slots}
     device.say("register", register)
-    await device.expect("register_ack")
+    device.welcome = (await device.expect("register_ack"))["data"]
     device.say("heartbeat", {"system_metrics": {"cpu_usage": 12.5, "memory_usage": 40.0}})
     await device.expect("heartbeat_ack")
     return device

@@ -83,8 +83,8 @@ async def test_csv_and_tsv_and_text_say_what_json_says(node: Any, http: Http) ->
 @pytest_twisted.ensureDeferred
 async def test_the_contract_of_devices_and_status(node: Any, http: Http) -> None:
     device = await played(node)
-    assert (await http.get("/text/devices")).text == "pixel-3|online|12.5|40.0|0\n"
-    assert (await http.get("/text/devices?header=1")).text.splitlines()[0] == "id|status|cpu|memory|tasks"
+    assert (await http.get("/text/devices")).text == "pixel-3|online|12.5|40.0|0|-\n"
+    assert (await http.get("/text/devices?header=1")).text.splitlines()[0] == "id|status|cpu|memory|tasks|reason"
     lines = (await http.get("/text/status")).text.splitlines()
     assert [line.split(": ")[0] for line in lines[:6]] == ["STATUS", "NODES", "CPU", "MEMORY", "TASKS", "UPTIME"]
     assert lines[0] == "STATUS: running" and lines[2] == "CPU: 12.5%"

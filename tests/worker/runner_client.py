@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import retirecluster.worker.runner as package
+from retirecluster.worker.runner_process import RunnerSettings
 
 MAIN = Path(package.__file__).parent / "__main__.py"
 Report = dict[str, Any]
@@ -20,17 +21,21 @@ Report = dict[str, Any]
 class RunnerClient:
     """Orders in, reports out; every wait has an end."""
 
-    def __init__(self, scratch: Path, *paths: str) -> None:
+    def __init__(self, scratch: Path, *paths: str, settings: RunnerSettings | None = None) -> None:
         self.scratch = scratch
+        plain = [sys.executable, "-I", "-S", "-X", "utf8", str(MAIN), json.dumps({"scratch": str(scratch)}), *paths]
         self.process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-X", "utf8", str(MAIN), str(scratch), *paths],
+            plain if settings is None else settings.command(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "RETIRE_DEVICE_ID": "device-1"},
+            env=dict(settings.variables)
+            if settings is not None
+            else {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "RETIRE_DEVICE_ID": "device-1"},
         )
         self.count = 0
         self._buffer = b""
-        assert self.report()["e"] == "ready"
+        self.ready = self.report()
+        assert self.ready["e"] == "ready", self.ready
 
     @property
     def pid(self) -> int:

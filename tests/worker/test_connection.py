@@ -60,7 +60,7 @@ class Worker:
         self.folder = DataFolder(str(folder))
         self.folder.open()
         settings = RunnerSettings(str(self.folder.scratch), task_variables(os.environ))
-        self.executor = TaskExecutor(reactor, lambda process: process.start(reactor, settings), slots)
+        self.executor = TaskExecutor(reactor, lambda process, level: process.start(reactor, settings), slots)
         self.journal = Journal(self.folder.journal, at_once)
         self.agent = Agent(
             reactor, self.executor, self.journal, frozenset(BUILT_IN) - {"system_info"}, seconds_since_boot, utc_now
@@ -382,6 +382,14 @@ def test_the_pauses_grow_to_half_a_minute() -> None:
     assert max(pauses) <= 30.0 and max(pauses[12:]) > 10.0
 
 
+def test_under_a_short_lease_the_pauses_stay_short() -> None:
+    backoff = Backoff(Random(7))
+    backoff.registered(lease_s=3.0)
+    assert max(backoff(1) for _ in range(50)) <= 0.75
+    backoff.registered(lease_s=300.0)
+    assert 0.75 < max(backoff(1) for _ in range(50)) <= 30.0
+
+
 @pytest_twisted.ensureDeferred
 async def test_bad_lines_are_one_warning_each(stage: Stage, warnings: list[str]) -> None:
     await stage.worker()
@@ -409,9 +417,12 @@ async def test_draining_hands_back_what_waits_and_lets_the_rest_end(stage: Stage
     stage.main.assign("late", "echo", {"message": "x"})
     assert "draining" in (await late)["reason"]
     stage.main.peer.say("undrain", {})
-    # A refused epoch never ran: it may be offered again.
+    # A refused epoch is over: when it comes again it comes late, and the main counts on.
     stage.main.assign("late", "echo", {"message": "x"})
-    assert (await stage.main.next("task_result"))["task_id"] == "late"
+    stage.main.assign("late", "echo", {"message": "x"}, epoch=2)
+    ended = await stage.main.next("task_result")
+    assert (ended["task_id"], ended["epoch"]) == ("late", 2)
+    assert [each["epoch"] for each in stage.main.all("task_started") if each["task_id"] == "late"] == [2]
     assert worker.executor.active == 0
 
 
@@ -578,7 +589,7 @@ async def test_a_full_disk_refuses_new_tasks_and_reports_the_old_ones(
     assert (await result)["task_id"] == "old"
     monkeypatch.undo()
     again = stage.main.next("task_result")
-    stage.main.assign("new", "echo", {"message": "x"})
+    stage.main.assign("new", "echo", {"message": "x"}, epoch=2)
     assert (await again)["status"] == "completed"
     assert any("journal" in each for each in warnings)
 

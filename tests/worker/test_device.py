@@ -17,15 +17,15 @@ from retirecluster.domain.errors import ClusterError
 from retirecluster.domain.units import GIB
 from retirecluster.platforms.base import Platform
 from retirecluster.platforms.choose import choose_platform
+from retirecluster.platforms.psutil_probes import PsutilProbes, find_psutil
 from retirecluster.wire.messages import MESSAGES
-from retirecluster.worker import monitor as monitor_module
 from retirecluster.worker.data_folder import DataFolder
 from retirecluster.worker.journal import STARTED, Remembered
 from retirecluster.worker.leftovers import kill_leftovers
 from retirecluster.worker.monitor import SystemMonitor
 from retirecluster.worker.profiler import DeviceProfiler, Overrides
 from retirecluster.worker.service import read_address, seconds_since_boot
-from retirecluster.worker.speed import cached_speed
+from retirecluster.worker.speed import cached_benchmark
 from tests.worker.runner_client import gone_within
 
 
@@ -33,7 +33,7 @@ class Closed(Platform):
     """A system that tells nothing."""
 
     def __getattribute__(self, name: str) -> Any:
-        if name.startswith("__") or name in ("name", "root", "capabilities"):
+        if name.startswith("__") or name in ("name", "root", "capabilities", "ways", "last_ways", "slow"):
             return super().__getattribute__(name)
 
         def refuse(*arguments: Any) -> Any:
@@ -59,13 +59,12 @@ def test_the_profile_of_this_device_is_a_valid_register_message(tmp_path: Path) 
     assert {"computational", "network_services", "storage"} <= set(data["capabilities"])
 
 
-def test_what_a_system_does_not_tell_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(monitor_module, "psutil", None)
+def test_what_a_system_does_not_tell_is_left_out(tmp_path: Path) -> None:
     profiler = DeviceProfiler(Closed(), tmp_path, "worker")
     assert not {"memory_total", "network_interfaces", "gpu", "cpu_model"} & profiler.get_hardware_specs().keys()
     assert "internet" not in profiler.detect_capabilities()
     found = SystemMonitor(Closed(), tmp_path, time.monotonic).read()
-    assert set(found) == {"disk_usage"}
+    assert found == {"disk_usage": found["disk_usage"], "problems": []}
 
 
 def test_overrides_are_announced(tmp_path: Path) -> None:
@@ -75,12 +74,9 @@ def test_overrides_are_announced(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("with_psutil", [True, False])
-def test_metrics_are_valid_with_psutil_and_without(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, with_psutil: bool
-) -> None:
-    if not with_psutil:
-        monkeypatch.setattr(monitor_module, "psutil", None)
-    monitor = SystemMonitor(here(), tmp_path, time.monotonic)
+def test_metrics_are_valid_with_psutil_and_without(tmp_path: Path, with_psutil: bool) -> None:
+    probes = PsutilProbes(find_psutil()) if with_psutil else None
+    monitor = SystemMonitor(here(), tmp_path, time.monotonic, probes, time.time)
     monitor.read()
     time.sleep(0.05)
     found = monitor.read()
@@ -89,21 +85,37 @@ def test_metrics_are_valid_with_psutil_and_without(
     assert DeviceProfiler(here(), tmp_path, "worker", metrics=monitor.read).get_performance_metrics()
 
 
-def test_the_speed_figure_is_kept_for_a_month(tmp_path: Path) -> None:
+def test_the_benchmark_is_kept_for_a_month(tmp_path: Path) -> None:
     place = tmp_path / "speed.json"
-    speed = cached_speed(place, "3.11", 1000.0, time.monotonic)
-    assert 0.001 <= speed <= 1000
+    measured = cached_benchmark(place, "3.11", 1000.0, time.monotonic)
+    assert 0.001 <= measured.speed <= 1000
+    assert measured.document().keys() >= {"integers", "floats", "memory_bytes_per_s"}
+    assert [path.name for path in tmp_path.iterdir()] == ["speed.json"], "the benchmark of the disk left something"
 
     def never() -> float:
         raise AssertionError("measured again")
 
-    assert cached_speed(place, "3.11", 1000.0 + 29 * 86_400, never) == speed
+    assert cached_benchmark(place, "3.11", 1000.0 + 29 * 86_400, never) == measured
     for version, now in (("3.11", 1000.0 + 31 * 86_400), ("3.12", 1000.0), ("3.11", 500.0)):
         with pytest.raises(AssertionError):
-            cached_speed(place, version, now, never)
-    place.write_text("{")
-    assert cached_speed(place, "3.11", 1000.0, time.monotonic) > 0
-    assert json.loads(place.read_text())["python_version"] == "3.11"
+            cached_benchmark(place, version, now, never)
+    for damaged in ("{", '{"python_version": "3.11", "measured_at": 1000, "benchmark": {"integers": -1}}'):
+        place.write_text(damaged)
+        assert cached_benchmark(place, "3.11", 1000.0, time.monotonic).speed > 0
+        assert json.loads(place.read_text())["python_version"] == "3.11"
+
+
+def test_the_benchmark_takes_less_than_a_second_of_its_own_clock(tmp_path: Path) -> None:
+    """On a clock that ticks a hundredth of a second each time it is asked, however slow the machine is."""
+    ticks = iter(range(10_000))
+    asked = []
+
+    def clock() -> float:
+        asked.append(next(ticks) / 100)
+        return asked[-1]
+
+    cached_benchmark(tmp_path / "speed.json", "3.11", 1000.0, clock)
+    assert asked[-1] - asked[0] < 1.0
 
 
 def test_a_device_id_is_made_once(tmp_path: Path) -> None:

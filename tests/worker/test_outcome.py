@@ -65,3 +65,21 @@ def test_a_value_that_the_wire_does_not_take_is_a_failure() -> None:
 def test_ends_without_a_report_are_valid_messages_too() -> None:
     for data in (cancelled_data(SCRIPT, "no"), failure_data(SCRIPT, "died", "gone", True)):
         assert not MESSAGES["task_result"].data.problems(data)
+
+
+@pytest.mark.parametrize(
+    ("limit", "kind", "message"),
+    [
+        (("memory_bytes", 512 << 20, True), "memory_limit", "killed: memory limit 512 MiB"),
+        (("cpu_time_s", 1.5, True), "cpu_limit", "killed: processor time limit 1.5 s"),
+        (("file_size_bytes", 1 << 30, True), "file_size_limit", "killed: file size limit 1 GiB"),
+        (("disk_bytes", 1 << 20, True), "disk_limit", "killed: disk limit 1 MiB"),
+        (("processes", 64, True), "processes_limit", "killed: processes limit 64"),
+        (("open_files", 1024, False), "open_files_limit", "failed: open files limit 1024: OSError: too many"),
+    ],
+)
+def test_the_limit_that_was_hit_is_named(limit: tuple[str, float, bool], kind: str, message: str) -> None:
+    name, allowed, killed = limit
+    told = {"name": name, "allowed": allowed, "killed": killed}
+    error = result(code=1, stderr="Traceback\nOSError: too many\n", limit=told)["error"]
+    assert (error["kind"], error["message"], error["retryable"]) == (kind, message, True)

@@ -121,7 +121,7 @@ def test_limits_hold(runner: RunnerClient) -> None:
         "import resource as r\n"
         "print([r.getrlimit(x)[0] for x in (r.RLIMIT_CORE, r.RLIMIT_NOFILE, r.RLIMIT_FSIZE, r.RLIMIT_AS)])"
     )
-    asked = {"address_space_bytes": 1 << 30, "open_files": 64, "file_size_bytes": 4096}
+    asked = {"memory_bytes": 1 << 30, "open_files": 64, "file_size_bytes": 4096}
     assert runner.script(source, limits=asked)["stdout"] == f"[0, 64, 4096, {1 << 30}]\n"
     assert runner.script("x = 'x' * (1 << 31)", limits=asked)["stderr"].endswith("MemoryError\n")
 

@@ -12,6 +12,7 @@ placement    queues by requirement class; which task goes to which device next
 tasks        events about tasks: submit, cancel, hold, deadlines, retries
 attempts     events from devices about attempts: started, refused, result, leases
 fleet        the devices' own books
+pauses       devices that owners or people want left alone
 probes       suspect devices, and the task that clears them
 timers       times at which something has to be looked at again
 core         `Scheduler`: the whole, wired together

@@ -104,6 +104,8 @@ class AttemptEvents:
     def result(self, task: Task, attempt: Attempt, document: Mapping[str, Any], now: Moment) -> None:
         """The end of an attempt, by the word of the device that holds it."""
         if attempt.taken_back and document["status"] == "cancelled" and task.state is not State.CANCELLING:
+            if document.get("execution_time"):  # it ran, whether that was heard of or not
+                self.started(task, attempt, now)
             self.refused(task, attempt, now, attempt.taken_back)
             return
         if attempt.started_at is None:
@@ -123,7 +125,7 @@ class AttemptEvents:
         self._close(task, document["status"], now, charged=not cancelling, reason=reason)
         if cancelling:
             self.ledger.step("cancel_confirmed", task, State.CANCELLED, now, task.reason)
-        elif _hopeless(document):
+        elif task.options.at_most_once or _hopeless(document):
             self.ledger.step("result_failed", task, State.FAILED, now, reason)
         else:
             self._retry_or_fail("result_failed", task, now, reason)

@@ -10,24 +10,24 @@ from attrs import define, frozen
 
 from retirecluster.domain.devices import DeviceProfile, Presence
 from retirecluster.domain.errors import ClusterError
+from retirecluster.domain.fencing import AttemptKey
 from retirecluster.domain.lifecycle import State
 from retirecluster.domain.retry import backoff_bound_s
 from retirecluster.domain.scheduler.attempts import AttemptEvents
 from retirecluster.domain.scheduler.fleet import Fleet
 from retirecluster.domain.scheduler.ledger import Ledger
+from retirecluster.domain.scheduler.pauses import Pauses
 from retirecluster.domain.scheduler.picture import Attempt, Device, Moment, Task
 from retirecluster.domain.scheduler.placement import Queues
 from retirecluster.domain.scheduler.probes import Probes
 from retirecluster.domain.scheduler.tasks import TaskEvents
 from retirecluster.domain.scheduler.timers import Timers
 from retirecluster.domain.scheduler.turn import Stop, Turn
-from retirecluster.domain.tasks import KEEP, TaskSpec
+from retirecluster.domain.tasks import KEEP, STOP, TaskSpec
 from retirecluster.domain.units import format_duration
 
 OVERTIME_S = 60.0
 """How long past its timeout an attempt may be named in heartbeats before the main gives it up itself."""
-AttemptKey = tuple[str, int]
-"""(task_id, epoch)"""
 
 
 @frozen
@@ -62,6 +62,7 @@ class Scheduler:
     tasks: TaskEvents
     attempts: AttemptEvents
     probes: Probes
+    pauses: Pauses
 
     @classmethod
     def create(cls, settings: Settings, random: Random, began: Moment) -> Scheduler:
@@ -73,7 +74,8 @@ class Scheduler:
         tasks = TaskEvents(ledger, queues, fleet, timers, random, began_mono_s=began.mono_s)
         attempts = AttemptEvents(ledger, queues, fleet, timers, random)
         probes = Probes(tasks, attempts, fleet, timers)
-        return cls(settings, ledger, devices, queues, fleet, timers, tasks, attempts, probes)
+        pauses = Pauses(fleet, attempts)
+        return cls(settings, ledger, devices, queues, fleet, timers, tasks, attempts, probes, pauses)
 
     # -- turns
 
@@ -113,7 +115,9 @@ class Scheduler:
         """A device opened a session. `claims` is what its journal holds: (task_id, epoch) to state."""
         device = self.devices.get(profile.device_id)
         if device is None:
-            device = self.devices[profile.device_id] = Device(profile.device_id, profile, first_seen_at=now.wall_s)
+            device = Device(profile.device_id, profile, first_seen_at=now.wall_s)
+            device.session_no = self.fleet.removed.pop(profile.device_id, 0)
+            self.devices[profile.device_id] = device
         device.profile = profile.with_role(device.role_override) if device.role_override else profile
         device.register = document
         device.session_no += 1
@@ -171,13 +175,13 @@ class Scheduler:
         if named is None:
             for task in device.attempts.values():
                 assert task.attempt is not None
-                task.attempt.renewed_mono_s = now.mono_s
+                task.attempt.renew(now)
             return [], []
         renewed, stop = [], []
         for key in named:
             held = device.attempts.get(key[0])
-            if held is not None and held.attempt is not None and held.attempt.epoch == key[1]:
-                held.attempt.renewed_mono_s = now.mono_s
+            attempt = held.attempt if held is not None else None
+            if attempt is not None and attempt.epoch == key[1] and attempt.renew(now):
                 renewed.append(key)
             else:
                 stop.append(key)
@@ -217,12 +221,23 @@ class Scheduler:
         self.fleet.set_presence(device, Presence.OFFLINE, "left", now, reason)
 
     def remove(self, device: Device, now: Moment) -> None:
-        """Take a device that is not online out of the registry. Raises ClusterError conflict for others."""
+        """Take a device that is not online out of the registry.
+
+        Raises ClusterError conflict for one that is online, or may still run what must not run twice at a time.
+        """
         if device.presence is Presence.ONLINE:
             raise ClusterError("conflict", f"{device.device_id} is online: stop its worker first, or drain it")
+        if any(task.options.on_disconnect == STOP for task in device.attempts.values()):
+            raise ClusterError(
+                "conflict",
+                f"{device.device_id} may still run a task that must not run twice at a time: wait until its lease is "
+                f"over, within {format_duration(self.settings.lease_s)}",
+            )
         self._give_up_all(device, now, f"{device.device_id} was removed")
         self.queues.forget(device)
         self.fleet.silent_since.pop(device.device_id, None)
+        self.pauses.borrowed.pop(device.device_id, None)
+        self.fleet.removed[device.device_id] = device.session_no
         del self.devices[device.device_id]
         self.ledger.log_removed(device, now)
 
@@ -274,9 +289,14 @@ class Scheduler:
             self.attempts.lease_over(task, attempt, now, f"{device.device_id} did not renew it for {silence}")
             return
         since = attempt.started_mono_s
-        if since is not None and now.mono_s - since > task.options.timeout_s + OVERTIME_S:
-            stop = Stop(device.device_id, device.session_no, task.task_id, attempt.epoch, "far beyond its timeout")
-            self.ledger.turn.effects.append(stop)
+        if device.stands_still or attempt.overdue or since is None:
+            return
+        if now.mono_s - since <= task.options.timeout_s + OVERTIME_S:
+            return
+        attempt.overdue = True
+        stop = Stop(device.device_id, device.session_no, task.task_id, attempt.epoch, "far beyond its timeout")
+        self.ledger.turn.effects.append(stop)
+        if task.options.on_disconnect == KEEP:  # others move on only when the device has had the time to stop them
             self.attempts.lease_over(task, attempt, now, f"{device.device_id} ran it far beyond its timeout")
 
     def _failover(self, device_id: str, session_no: int, now: Moment) -> None:

@@ -19,6 +19,8 @@ class Fleet:
     ledger: Ledger
     silent_since: dict[str, None] = field(factory=dict)
     """Ids of devices that are not offline, the one heard of longest ago first."""
+    removed: dict[str, int] = field(factory=dict)
+    """The last session of devices that were removed: should one come back, late words of before must not count."""
 
     def take(self, device: Device, task: Task, attempt: Attempt) -> None:
         """Enter an attempt into the device's books."""

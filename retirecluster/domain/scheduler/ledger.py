@@ -8,6 +8,7 @@ from typing import Any
 
 from attrs import define, field
 
+from retirecluster.domain.audit import AuditEntry, Refusals
 from retirecluster.domain.lifecycle import FINAL, State, check_step
 from retirecluster.domain.scheduler.picture import Attempt, Device, Moment, Task
 from retirecluster.domain.scheduler.turn import Event, Turn
@@ -24,6 +25,7 @@ class Ledger:
     last_event_no: int = 0
     last_task_seq: int = 0
     retries: int = 0
+    refusals: Refusals = field(factory=Refusals)
     forgotten: int = 0
     """Tasks that ended and were removed by retention, since the main started."""
 
@@ -79,14 +81,26 @@ class Ledger:
     def log_device(self, kind: str, device: Device, now: Moment, **data: Any) -> None:
         """Log something about a device, and have its row written."""
         self.turn.devices[device.device_id] = device
-        data = {"status": device.status, "role": device.profile.role, "reason": device.reason, **data}
+        data = {"status": device.status, "role": device.profile.role, "reason": device.shown_reason, **data}
         self._log(now, "device", kind, None, device.device_id, data)
+
+    def log_cluster(self, kind: str, now: Moment, **data: Any) -> None:
+        """Log something about the cluster as a whole."""
+        self._log(now, "cluster", kind, None, None, data)
 
     def log_removed(self, device: Device, now: Moment) -> None:
         """Log that a device was taken out of the registry."""
         self.turn.devices.pop(device.device_id, None)
         self.turn.removed_devices.append(device.device_id)
         self._log(now, "device", "removed", None, device.device_id, {"status": "removed"})
+
+    def audit(self, now: Moment, actor: str, action: str, subject: str, **detail: Any) -> None:
+        """Write down what a person did, with the rest of this turn."""
+        self.turn.audited.append(AuditEntry(now.wall_s, actor, action, subject, detail))
+
+    def audit_refusal(self, now: Moment, actor: str, action: str, subject: str, **detail: Any) -> None:
+        """Write down what was refused to a device or a stranger, unless they had enough of it lately."""
+        self.turn.audited += self.refusals.admit(AuditEntry(now.wall_s, actor, action, subject, detail), now)
 
     def take_turn(self) -> Turn:
         """The turn so far; a new one begins."""

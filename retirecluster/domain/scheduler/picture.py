@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 PREFETCH_S = 0.1
 """Seconds of work that may wait on a device beyond its slots."""
 DEATHS_TO_SUSPECT = 3
+PAUSED = "paused"
 
 
 @frozen
@@ -49,6 +50,14 @@ class Attempt:
     charged: bool = False
     taken_back: str = ""
     """Why the main told the device to stop it so that it can run elsewhere; empty if it did not."""
+    overdue: bool = False
+    """It ran far beyond its timeout: its lease is not renewed any more, and it is to be stopped."""
+
+    def renew(self, now: Moment) -> bool:
+        """Hold it for another lease; False if it is to be stopped instead."""
+        if not self.overdue:
+            self.renewed_mono_s = now.mono_s
+        return not self.overdue
 
 
 @define(eq=False, slots=True)
@@ -86,6 +95,25 @@ class Task:
     """Grows each time the task enters a queue: queue entries with an older one are void."""
 
 
+@frozen
+class Pause:
+    """A device works for nobody, by its own word. `running` is what becomes of running tasks: continue, suspend (they
+    stand still) or hand_back (they do, until they are taken away)."""
+
+    reason: str
+    running: str
+    since_mono_s: float
+
+
+@frozen
+class Rest:
+    """A person's word that one device, or all, are to be left alone until then."""
+
+    reason: str
+    running: str
+    until_mono_s: float
+
+
 @define(eq=False, slots=True)
 class Device:
     """A device that has registered at least once."""
@@ -98,6 +126,11 @@ class Device:
     reason: str = ""
     draining: bool = False
     cordoned: bool = False
+    pause: Pause | None = None
+    resting: str = ""
+    """Why a person wants it left alone; empty if nobody does."""
+    heeds: bool = False
+    """Whether it understands signals and a wish for rest: plain peers of the original protocol do not."""
     deaths: list[str] = field(factory=list)
     """Different tasks that its worker died on, one after the other with nothing completed in between."""
     probe_task_id: str | None = None
@@ -129,7 +162,26 @@ class Device:
     @property
     def accepts(self) -> bool:
         """May be given new tasks."""
-        return self.presence is Presence.ONLINE and not self.draining and not self.cordoned and not self.suspect
+        held_back = self.draining or self.cordoned or self.suspect or self.pausing
+        return self.presence is Presence.ONLINE and not held_back
+
+    @property
+    def pausing(self) -> str:
+        """Why it works for nobody just now, by its owner's or another person's word; empty if it does."""
+        if self.pause is None:
+            return self.resting
+        said = self.pause.reason
+        return f"{self.resting}; {said}" if self.resting and self.resting not in said else said
+
+    @property
+    def stands_still(self) -> bool:
+        """Its running tasks are stopped where they stand: that counts for no timeout."""
+        return self.pause is not None and self.pause.running != "continue"
+
+    @property
+    def shown_reason(self) -> str:
+        """Why its status is what it is, for people."""
+        return self.pausing if self.status == PAUSED else self.reason
 
     @property
     def suspect(self) -> bool:
@@ -145,7 +197,9 @@ class Device:
             return "suspect"
         if self.draining:
             return "draining"
-        return "cordoned" if self.cordoned else "online"
+        if self.cordoned:
+            return "cordoned"
+        return PAUSED if self.pausing else "online"
 
     @property
     def free_slots(self) -> int:

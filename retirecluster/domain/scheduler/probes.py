@@ -62,7 +62,7 @@ class Probes:
 
     def check(self, device: Device, now: Moment) -> None:
         """Send a probe to a suspect device that is there and has none."""
-        if not device.suspect or device.presence is not Presence.ONLINE:
+        if not device.suspect or device.presence is not Presence.ONLINE or device.pausing:
             return
         task = self.fleet.ledger.tasks.get(device.probe_task_id or "")
         if task is None:

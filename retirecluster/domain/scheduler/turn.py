@@ -12,6 +12,7 @@ from typing import Any
 
 from attrs import define, field, frozen
 
+from retirecluster.domain.audit import AuditEntry
 from retirecluster.domain.scheduler.picture import Attempt, Device, Task
 from retirecluster.domain.tasks import TaskSpec
 
@@ -86,6 +87,7 @@ class Turn:
     effects: list[Assign | Stop] = field(factory=list)
     ended: list[Task] = field(factory=list)
     refused: list[Refused] = field(factory=list)
+    audited: list[AuditEntry] = field(factory=list)
 
     @property
     def empty(self) -> bool:
@@ -97,4 +99,5 @@ class Turn:
             or self.attempts
             or self.removed_devices
             or self.refused
+            or self.audited
         )

@@ -1,6 +1,6 @@
 // The panel with everything about one task.
 import { get } from "/static/api.js";
-import { byId, clockTime, duration, element, pill } from "/static/dom.js";
+import { byId, clockTime, duration, element, pill, size } from "/static/dom.js";
 
 const FINAL = new Set(["completed", "failed", "cancelled", "expired", "lost"]);
 const panel = byId("details");
@@ -24,12 +24,16 @@ async function load(taskId) {
   const task = await get(`tasks/${encodeURIComponent(taskId)}`);
   byId("details-title").textContent = task.name || task.task_id;
   const ended = FINAL.has(task.status);
-  const [result, output, why] = await Promise.all([
+  const [result, output, why, files] = await Promise.all([
     ended ? get(`tasks/${task.task_id}/result`).catch(() => null) : null,
     get(`tasks/${task.task_id}/output`).catch(() => null),
     ended ? null : get(`tasks/${task.task_id}/why`).catch(() => null),
+    get(`tasks/${task.task_id}/files`).catch(() => null),
   ]);
-  return [facts(task), ...whyParts(why), ...attemptParts(task.attempts), ...resultParts(result), ...outputParts(output, result)];
+  return [
+    facts(task), ...whyParts(why), ...attemptParts(task.attempts), ...resultParts(result), ...fileParts(files, result),
+    ...outputParts(output, result),
+  ];
 }
 
 function facts(task) {
@@ -92,6 +96,30 @@ function resultParts(result) {
     parts.push(element("h3", "", "Result"), element("pre", "", text(result.output)));
   }
   return parts;
+}
+
+function fileParts(files, result) {
+  const parts = [];
+  // The newest attempt's file of each name is the one that the link gives.
+  const outputs = [...new Map((files?.outputs ?? []).map((each) => [each.name, each])).values()];
+  for (const [title, listed, direction] of [["Files it left", outputs, "output"], ["Files it brought", files?.inputs ?? [], "input"]]) {
+    if (!listed.length) continue;
+    const list = element("ul", "files");
+    for (const each of listed) list.append(element("li", "", fileLink(files.task_id, each, direction), ` ${size(each.size_bytes)}`));
+    parts.push(element("h3", "", title), list);
+  }
+  const skipped = result?.skipped_files ?? [];
+  if (skipped.length) parts.push(element("h3", "", "Not kept"), element("pre", "", skipped.join("\n")));
+  return parts;
+}
+
+function fileLink(taskId, file, direction) {
+  if (!file.present) return element("span", "", `${file.name} (its content is lost)`);
+  const link = element("a", "", file.name);
+  const name = file.name.split("/").map(encodeURIComponent).join("/");
+  link.href = `/api/v1/tasks/${encodeURIComponent(taskId)}/files/${name}?direction=${direction}`;
+  link.download = "";
+  return link;
 }
 
 function outputParts(output, result) {

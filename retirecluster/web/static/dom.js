@@ -85,6 +85,16 @@ export function duration(seconds) {
   return `${whole} s`;
 }
 
+/** Bytes as people say them: 512 B, 1.5 KiB, 16 GiB. */
+export function size(bytes) {
+  let left = bytes;
+  for (const unit of ["B", "KiB", "MiB", "GiB"]) {
+    if (left < 1024) return `${Number(left.toPrecision(3))} ${unit}`;
+    left /= 1024;
+  }
+  return `${Number(left.toPrecision(3))} TiB`;
+}
+
 /** The time of day of an ISO instant or of Unix seconds, in the reader's zone; with the date if it is not today. */
 export function clockTime(instant) {
   if (instant === null || instant === undefined) return "";

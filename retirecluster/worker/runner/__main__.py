@@ -1,13 +1,23 @@
-"""The runner's entry: `python -I -S __main__.py SCRATCH_FOLDER [PATH...]`, orders on 0, reports on 1, log on 2.
+"""The runner's entry: `python -I -S __main__.py SETTINGS [PATH...]`, orders on 0, reports on 1, log on 2.
 
-The paths are where packages with task types, and the packages that scripts import, are found.
+SETTINGS is a JSON object: `scratch` (the folder for the tasks' folders), `level` (of isolation; 1), and from level 2 on
+`root` (what of the disk its tasks may write below), `readable`, `devices`, `uid`; `enter` is the command that
+makes namespaces and starts this program again in them. The paths are where packages with task types, and the packages
+that scripts import, are found.
 """
 
 from __future__ import annotations
 
 import gc
+import json
 import os
 import sys
+
+TYPE_CHECKING = False  # typing itself is heavy
+if TYPE_CHECKING:
+    from typing import Any
+
+    from retirecluster.worker.runner.fence import Fence
 
 NO_FORK = "the task runner needs a system with fork (Linux, Android, macOS, BSD); Windows is not supported yet"
 
@@ -15,7 +25,7 @@ NO_FORK = "the task runner needs a system with fork (Linux, Android, macOS, BSD)
 def _take_channel() -> tuple[int, int]:
     """Move the channel away from 0 and 1, where tasks have their own; occupy 3, which they have as well."""
     channel = _above(0), _above(1)
-    null = os.open(os.devnull, os.O_RDONLY)
+    null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
     os.dup2(2, 1)
     if null != 3:
@@ -34,14 +44,15 @@ def _above(fd: int) -> int:
 
 
 def _limit_self() -> None:
+    """Soft limits that spawned tasks inherit; the hard ones stay, so that others can have more."""
     import resource
 
-    from retirecluster.worker.runner.limits import RUNNER_OPEN_FILES
+    from retirecluster.worker.runner.limits import FILE_SIZE_BYTES, RUNNER_OPEN_FILES
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    bound = RUNNER_OPEN_FILES if hard == resource.RLIM_INFINITY else min(RUNNER_OPEN_FILES, hard)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (bound, hard))
+    for which, value in ((resource.RLIMIT_NOFILE, RUNNER_OPEN_FILES), (resource.RLIMIT_FSIZE, FILE_SIZE_BYTES)):
+        hard = resource.getrlimit(which)[1]
+        resource.setrlimit(which, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))
 
 
 def _hear_signals() -> int:
@@ -58,29 +69,89 @@ def _hear_signals() -> int:
     return readable
 
 
+def _refuse(reports: int, why: str) -> int:
+    """No fence, no tasks."""
+    os.write(reports, json.dumps({"e": "refused", "why": why}).encode() + b"\n")
+    return 3
+
+
 def main(arguments: list[str]) -> int:
     if not hasattr(os, "fork"):
         print(NO_FORK, file=sys.stderr)
         return 2
+    # Asked for by the worker: what the linker finds now, it need not find again in each child. Not for the tasks.
+    os.environ.pop("LD_BIND_NOW", None)
+    settings: dict[str, Any] = json.loads(arguments[0])
     # No folder of this package on the path: a task's `import limits` must not find ours.
     sys.path.extend(path for path in arguments[1:] if path not in sys.path)
-    from retirecluster.worker.runner import processes
-    from retirecluster.worker.runner.child import SIDE_FD
-    from retirecluster.worker.runner.loop import Runner
+    from retirecluster.worker.runner.fence import Fence, NotFenced, enter, enter_group
+
+    enter_group(settings.get("groups", {}).get("home"))
+    if command := settings.pop("enter", None):
+        enter(settings, [*command, json.dumps(settings), *arguments[1:]])
+    if os.getsid(0) != os.getpid():  # bubblewrap has done so
+        os.setsid()
+    os.umask(0o077)
+    os.chdir("/")
+    channel = _take_channel()
+    fence = Fence(settings)
+    try:
+        _limit_self()
+        _load()
+        fence.put_on()
+        if "prove" in settings:
+            return _prove(settings, fence, channel[1])
+    except NotFenced as error:
+        return _refuse(channel[1], str(error))
+    return _serve(settings, fence, channel)
+
+
+def _prove(settings: dict[str, Any], fence: Fence, reports: int) -> int:
+    """Say what holds, and leave."""
+    from retirecluster.worker.runner.proving import prove
     from retirecluster.worker.runner.scratch import ScratchRoot
 
-    os.setsid()
-    os.umask(0o077)
-    channel = _take_channel()
-    _limit_self()
+    scratch = ScratchRoot(settings["scratch"], fence.level)
+    scratch.open()
+    folder = scratch.take()
+    pid = os.fork()
+    if pid == 0:  # it restricts itself to the folder, and then nobody could remove that
+        try:
+            os.write(reports, json.dumps({"e": "proved", "layers": prove(fence, settings, folder)}).encode() + b"\n")
+        except Exception as error:
+            _refuse(reports, str(error))
+        finally:
+            os._exit(0)
+    os.waitpid(pid, 0)
+    scratch.close()
+    return 0
+
+
+def _load() -> None:
+    """What children need is loaded before the fence is on, and once."""
+    from retirecluster.worker.runner import loop, scratch, starting
+
+    assert loop and scratch and starting
+
+
+def _serve(settings: dict[str, Any], fence: Fence, channel: tuple[int, int]) -> int:
+    from retirecluster.worker.runner import processes
+    from retirecluster.worker.runner.cgroups import Groups
+    from retirecluster.worker.runner.child import SIDE_FD, given_variables, rehearse
+    from retirecluster.worker.runner.loop import Runner
+    from retirecluster.worker.runner.scratch import ScratchRoot
+    from retirecluster.worker.runner.starting import Starter
+
     processes.adopt_orphans()
     os.environ["RETIRE_PROGRESS_FD"] = str(SIDE_FD)
-    scratch = ScratchRoot(arguments[0])
-    runner = Runner(*channel, scratch)
+    for name in given_variables("", 0):  # places that each child fills in
+        os.environ[name] = ""
+    rehearse()
+    scratch = ScratchRoot(settings["scratch"], fence.level)
+    groups = Groups(settings["groups"]) if settings.get("groups", {}).get("bases") else None
+    runner = Runner(*channel, Starter(scratch, fence, groups), {"level": fence.level, "layers": fence.layers})
     wakeup = _hear_signals()
     scratch.open()
-    # The first compile makes the compiler's own types: once here, or a millisecond in every child.
-    compile("0", "<warm up>", "eval")
     # Objects of the runner stay out of the collector's way: a child that collects would copy all their pages.
     gc.collect()
     gc.freeze()

@@ -6,8 +6,10 @@ import os
 import signal
 
 from retirecluster.worker.runner import limits, processes
-from retirecluster.worker.runner.lines import decode_line
 from retirecluster.worker.runner.output import Stream
+from retirecluster.worker.runner.progress_file import NEVER, read_progress
+from retirecluster.worker.runner.side import SideChannel
+from retirecluster.worker.runner.suspending import continue_tree, stop_tree
 
 TYPE_CHECKING = False  # typing itself is heavy
 if TYPE_CHECKING:
@@ -15,10 +17,20 @@ if TYPE_CHECKING:
     from typing import Any
 
     from retirecluster.worker.runner.processes import Ended
+    from retirecluster.worker.runner.starting import Started
 
     Say = Callable[[dict[str, Any]], None]
 
 SIDE = "side"
+SIGNAL_OF_LIMIT: dict[int, str] = {signal.SIGXCPU: "cpu_time_s", signal.SIGXFSZ: "file_size_bytes"}
+DEFAULTS = {
+    "file_size_bytes": limits.FILE_SIZE_BYTES,
+    "open_files": limits.OPEN_FILES,
+    "processes": limits.PROCESSES,
+}
+"""Limits that a task has without being asked."""
+TOLD = frozenset({"file_size_bytes", "open_files"})
+"""Those of them that an error of the system is enough to recognise."""
 TAIL_BYTES = {"stdout": limits.STDOUT_TAIL_BYTES, "stderr": limits.STDERR_TAIL_BYTES}
 
 
@@ -26,53 +38,69 @@ class Attempt:
     """The state of one attempt. `say` sends a message to the worker; times are monotonic seconds."""
 
     __slots__ = (
+        "_file_seen",
         "_progress",
         "_progress_at",
         "_said",
         "_say",
         "_seq",
         "_side",
-        "_side_open",
         "_streamed_bytes",
         "_streams",
         "_turn_began_at",
         "_turn_bytes",
         "began_at",
         "cancelled",
+        "cpu_s",
         "deadline",
+        "grace_s",
+        "hit",
         "kill_at",
+        "limits",
+        "memory_peak_bytes",
         "number",
+        "orphans_cpu_s",
         "pid",
         "pipes",
-        "scratch",
+        "started",
+        "suspended_at",
+        "suspended_s",
         "timed_out",
     )
 
-    def __init__(self, number: int, pid: int, scratch: str | None, now: float, timeout_s: float, say: Say) -> None:
-        self.number = number
-        self.pid = pid
-        self.scratch = scratch
+    def __init__(self, job: dict[str, Any], started: Started, now: float, say: Say) -> None:
+        stdout, stderr, side = started.pipes
+        self.number: int = job["n"]
+        self.started = started
+        self.pid = started.pid
+        self.limits: dict[str, Any] = job.get("limits") or {}
+        self.grace_s: float = job.get("grace", limits.GRACE_S)
+        self.hit = ""
+        """The name of the limit for which it was killed."""
+        self.cpu_s = 0.0
+        """Processor time of its tree when it was last looked at."""
+        self.orphans_cpu_s = 0.0
+        self.memory_peak_bytes = 0
         self.began_at = now
-        self.deadline: float | None = now + timeout_s
+        self.deadline: float | None = now + job["timeout"]
         self.kill_at: float | None = None
+        self.suspended_at: float | None = None
+        self.suspended_s = 0.0
+        """How long it was stopped in all: that counts neither for its timeout nor for its time."""
         self.timed_out = False
         self.cancelled = False
-        self.pipes: dict[int, str] = {}
+        self.pipes: dict[int, str] = {stdout: "stdout", stderr: "stderr", side: SIDE}
         self._say = say
         self._streams: dict[str, Stream] = {}  # most tasks print nothing
         self._seq = 0
         self._streamed_bytes = 0
         self._turn_began_at = now
         self._turn_bytes = 0
-        self._side = b""
-        self._side_open = True
+        self._side = SideChannel()
+        self._file_seen = NEVER
         self._said: dict[str, Any] = {}
         self._progress: dict[str, Any] | None = None
         self._progress_at = now - limits.PROGRESS_S
-
-    def listen(self, stdout: int, stderr: int, side: int) -> None:
-        """Take over the read ends of its three pipes."""
-        self.pipes = {stdout: "stdout", stderr: "stderr", side: SIDE}
 
     # Reading
 
@@ -106,7 +134,7 @@ class Attempt:
         stream = self._streams.get(pipe)
         if stream is None:
             stream = self._streams[pipe] = Stream(pipe, TAIL_BYTES[pipe])
-        streaming = self._streamed_bytes < limits.STREAM_BYTES
+        streaming = self._streamed_bytes < self.limits.get("output_bytes", limits.STREAM_BYTES)
         self._streamed_bytes += len(data)
         stream.feed(data, now, streaming)
         if stream.full:
@@ -119,34 +147,24 @@ class Attempt:
 
     def _told(self, data: bytes) -> None:
         """Lines on the side channel: progress, and what the first steps of the child have to say."""
-        if not self._side_open:
-            return
-        self._side += data
-        *lines, rest = self._side.split(b"\n")
-        self._side = rest
-        for line in lines:
-            self._told_line(line)
-        if len(self._side) > limits.SIDE_LINE_BYTES:
-            self._side_open = False
-            self._side = b""
+        for told in self._side.feed(data):
+            progress = told.pop("progress", None)
+            self._progress = progress or self._progress
+            self._said.update(told)
 
-    def _told_line(self, line: bytes) -> None:
-        try:
-            record = decode_line(line)
-        except (ValueError, RecursionError):
-            return
-        if not isinstance(record, dict):
-            return
-        if "value" in record or "error" in record:
-            self._said.update(record)
-        elif "percent" in record or "message" in record:
-            self._progress = _checked_progress(record)
+    def look_at_file(self) -> None:
+        """Take progress from the file in its folder, if there is something new."""
+        folder = self.started.folder
+        if folder is not None and os.access(f"{folder}/{limits.PROGRESS_FILE}", os.F_OK):
+            progress, self._file_seen = read_progress(folder, self._file_seen)
+            self._progress = progress or self._progress
 
     # Time
 
     def next_wake(self) -> float | None:
         """When `tick` has something to do, or None."""
-        times = [each for each in (self.deadline, self.kill_at) if each is not None]
+        deadline = self.deadline if self.suspended_at is None else None
+        times = [each for each in (deadline, self.kill_at) if each is not None]
         for stream in self._streams.values():
             if stream.waiting_since is not None:
                 times.append(stream.waiting_since + limits.FLUSH_S)
@@ -156,9 +174,9 @@ class Attempt:
 
     def tick(self, now: float) -> None:
         """Do what is due: the timeout, the kill after the grace, waiting output and progress."""
-        if self.deadline is not None and now >= self.deadline:
+        if self.deadline is not None and self.suspended_at is None and now >= self.deadline:
             self.timed_out = True
-            self.stop(now, limits.GRACE_S)
+            self.stop(now, self.grace_s)
         if self.kill_at is not None and now >= self.kill_at:
             self.kill_at = None
             processes.kill_group(self.pid, signal.SIGKILL)
@@ -173,8 +191,26 @@ class Attempt:
         self._progress = None
         self._progress_at = now
 
+    def suspend(self, now: float) -> None:
+        """Stop all its processes where they stand; one that is being ended is left alone."""
+        if self.suspended_at is None and self.kill_at is None and not self.timed_out and not self.hit:
+            self.suspended_at = now
+            stop_tree(self.pid)
+
+    def resume(self, now: float) -> None:
+        """Let it go on; its timeout is later by as long as it was stopped."""
+        if self.suspended_at is None:
+            return
+        stopped_s = now - self.suspended_at
+        self.suspended_at = None
+        self.suspended_s += stopped_s
+        if self.deadline is not None:
+            self.deadline += stopped_s
+        continue_tree(self.pid)
+
     def stop(self, now: float, grace_s: float) -> None:
         """SIGTERM now, SIGKILL after `grace_s`; SIGKILL at once without a grace."""
+        self.resume(now)
         self.deadline = None
         if self.kill_at is not None:
             self.kill_at = min(self.kill_at, now + grace_s)
@@ -183,14 +219,28 @@ class Attempt:
         processes.kill_group(self.pid, signal.SIGTERM if grace_s > 0 else signal.SIGKILL)
         processes.kill_group(self.pid, signal.SIGCONT)  # a stopped process hears SIGTERM only when it goes on
 
+    def kill_for(self, limit: str) -> None:
+        """Kill it at once, because of the limit of this name."""
+        self.hit = self.hit or limit
+        self.deadline = None
+        processes.kill_group(self.pid, signal.SIGKILL)
+
     # The end
+
+    def add_orphan(self, ended: Ended) -> None:
+        """A process of it that the runner has reaped."""
+        self.orphans_cpu_s += ended.cpu_s
+        self.memory_peak_bytes = max(self.memory_peak_bytes, ended.memory_peak_bytes)
 
     def finish(self, ended: Ended, now: float) -> None:
         """Its main process was reaped: read what is left in the pipes without waiting, and report."""
+        if self.suspended_at is not None:  # killed where it stood
+            self.suspended_s += now - self.suspended_at
         for fd in list(self.pipes):
             self._drain(fd, now)
         for stream in self._streams.values():
             self._send_chunks(stream, final=True)
+        self.look_at_file()
         if self._progress is not None:
             self._send_progress(now)
         self._say(self._report(ended, now))
@@ -207,16 +257,21 @@ class Attempt:
         self.close_pipe(fd)
 
     def _report(self, ended: Ended, now: float) -> dict[str, Any]:
+        group = self.started.group
+        used = (0.0, 0) if group is None else group.used()
         report: dict[str, Any] = {
             "e": "end",
             "n": self.number,
             "code": ended.code,
             "signal": ended.signal,
-            "wall": round(now - self.began_at, 6),
-            "cpu": round(ended.cpu_s, 6),
-            "peak": ended.memory_peak_bytes,
+            "wall": round(max(0.0, now - self.began_at - self.suspended_s), 6),
+            "cpu": round(max(ended.cpu_s + self.orphans_cpu_s, self.cpu_s, used[0]), 6),
+            "peak": max(ended.memory_peak_bytes, self.memory_peak_bytes, used[1]),
             **self._said,
         }
+        report.pop("limit", None)  # what the task believes; what is told is what was found out
+        if hit := self._limit_hit(ended):
+            report["limit"] = hit
         for name, said in (("timed_out", self.timed_out), ("cancelled", self.cancelled)):
             if said:
                 report[name] = True
@@ -227,10 +282,18 @@ class Attempt:
             report["truncated"] = True
         return report
 
-
-def _checked_progress(record: dict[str, Any]) -> dict[str, Any]:
-    """A task may write anything: only a percentage from 0 to 100 and a short text go on."""
-    percent, message = record.get("percent"), record.get("message")
-    known = isinstance(percent, (int, float)) and not isinstance(percent, bool) and 0 <= percent <= 100
-    text = message[:1000] if isinstance(message, str) else ""
-    return {"percent": percent if known else None, "message": text.encode("utf-8", "replace").decode()}
+    def _limit_hit(self, ended: Ended) -> dict[str, Any] | None:
+        """Which limit ended it, as far as can be told; `killed` is false where it was only refused more."""
+        if ended.code == 0 or self.timed_out or self.cancelled:
+            return None
+        name, killed = self.hit, True
+        if not name and self.started.group is not None:
+            name, killed = self.started.group.limit_hit(), ended.signal is not None
+        if not name and ended.signal is not None:
+            name = SIGNAL_OF_LIMIT.get(ended.signal, "")
+        if not name and ended.signal == signal.SIGKILL and ended.cpu_s >= self.limits.get("cpu_time_s", 1e18):
+            name = "cpu_time_s"
+        if not name and isinstance(said := self._said.get("limit"), str) and said in TOLD | self.limits.keys():
+            name, killed = said, False
+        allowed = self.limits.get(name, DEFAULTS.get(name))
+        return {"name": name, "allowed": allowed, "killed": killed} if name and allowed is not None else None

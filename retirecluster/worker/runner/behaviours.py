@@ -85,6 +85,13 @@ def _uptime() -> float:
         return float(file.read().split()[0])
 
 
+def python_call(payload: Payload, context: TaskContext) -> int:
+    from retirecluster.worker.runner.python_call import call
+
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    return context.end_python(0 if call(payload, context) else 1)
+
+
 def python_eval(payload: Payload, context: TaskContext) -> int:
     names = {"__builtins__": builtins, **(payload.get("environment") or {})}
     try:
@@ -96,28 +103,36 @@ def python_eval(payload: Payload, context: TaskContext) -> int:
     text = value if type(value) is str else repr(value)
     if not context.forked:
         context.give_value(text)
-    end_python()
+    context.end_python()
     return 0
 
 
 def python_script(payload: Payload, context: TaskContext) -> int:
     _take_stdin(payload)
-    sys.argv = ["script.py", *(payload.get("arguments") or ())]
+    name = payload.get("file") or "script.py"
+    sys.argv = [name, *(payload.get("arguments") or ())]
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     main = type(sys)("__main__")
     sys.modules["__main__"] = main
     # What the site module would have given, had it been loaded.
-    for name in ("exit", "quit"):
-        setattr(builtins, name, sys.exit)
-    code = _run_script(payload["source"], vars(main), context)
-    return end_python(code)
+    for leave in ("exit", "quit"):
+        setattr(builtins, leave, sys.exit)
+    source: str | bytes = payload.get("source") or ""
+    if "file" in payload:
+        path = os.path.join(context.scratch, name)
+        with open(path, "rb") as file:
+            source = file.read()
+        sys.path.insert(0, os.path.dirname(path))
+        main.__file__ = path
+    code = _run_script(source, name, vars(main), context)
+    return context.end_python(code)
 
 
-def _run_script(source: str, names: dict[str, Any], context: TaskContext) -> int:
+def _run_script(source: str | bytes, name: str, names: dict[str, Any], context: TaskContext) -> int:
     try:
-        code = compile(source, "script.py", "exec")
+        code = compile(source, name, "exec", dont_inherit=True)
     except (SyntaxError, ValueError) as error:
-        _show(error, source)
+        _show(error, source, name)
         context.give_error("exception", last_lines(error), retryable=False)
         return 1
     try:
@@ -125,7 +140,9 @@ def _run_script(source: str, names: dict[str, Any], context: TaskContext) -> int
     except SystemExit as leaving:
         return _exit_code(leaving.code)
     except BaseException as error:
-        _show(error, source)
+        if not context.forked:
+            context.note_limit(error)
+        _show(error, source, name)
         return 1
     return 0
 
@@ -139,17 +156,21 @@ def _exit_code(code: object) -> int:
     return 1
 
 
-def _show(error: BaseException, source: str) -> None:
-    """Print the traceback as Python would for a script of that text."""
+def _show(error: BaseException, source: str | bytes, name: str) -> None:
+    """Print the traceback as Python would for a script of that name and text."""
     error.__traceback__ = _own_frames_off(error.__traceback__)
     if sys.excepthook is not sys.__excepthook__:
         sys.excepthook(type(error), error, error.__traceback__)
         return
-    import linecache
-    import traceback
+    try:
+        import linecache
+        import traceback
 
-    linecache.cache["script.py"] = (len(source), None, source.splitlines(True), "script.py")
-    traceback.print_exception(type(error), error, error.__traceback__)
+        text = source if isinstance(source, str) else source.decode("utf-8", "replace")
+        linecache.cache[name] = (len(text), None, text.splitlines(True), name)
+        traceback.print_exception(type(error), error, error.__traceback__)
+    except (OSError, MemoryError):  # at its limit of files or memory, not even that can be loaded
+        os.write(2, f"{type(error).__name__}: {error}\n".encode("utf-8", "replace"))
 
 
 def _own_frames_off(trace: TracebackType | None) -> TracebackType | None:
@@ -160,8 +181,10 @@ def _own_frames_off(trace: TracebackType | None) -> TracebackType | None:
 
 def last_lines(error: BaseException) -> str:
     """The traceback's last lines, as many as an error message may have."""
-    import traceback
-
+    try:
+        import traceback
+    except (OSError, MemoryError):
+        return f"{type(error).__name__}: {error}"[-ERROR_CHARS:]
     trace = _own_frames_off(error.__traceback__)
     lines = "".join(traceback.format_exception(type(error), error, trace)).strip().splitlines()
     return "\n".join(lines[-20:])[-ERROR_CHARS:]
@@ -202,7 +225,7 @@ def _take_stdin(payload: Payload) -> None:
 def command(payload: Payload, context: TaskContext) -> int:
     _take_stdin(payload)
     try:
-        argv = _argv(payload)
+        argv = command_argv(payload)
     except ValueError as error:
         context.give_error("payload", f"the command cannot be split: {error}", retryable=False)
         return 127
@@ -218,7 +241,8 @@ def command(payload: Payload, context: TaskContext) -> int:
     return 127
 
 
-def _argv(payload: Payload) -> list[str]:
+def command_argv(payload: Payload) -> list[str]:
+    """The words of the command. Raises ValueError where its text cannot be split."""
     asked = payload["argv"] if payload.get("argv") is not None else payload["command"]
     if payload.get("shell"):
         import shlex
@@ -249,17 +273,13 @@ def http_request(payload: Payload, context: TaskContext) -> int:
 
 def run_entry_point(target: str, payload: Payload, context: TaskContext) -> int:
     """Run a task type of another package: `target` is `module:attribute`, as its entry point says."""
-    from importlib import import_module
+    from retirecluster.worker.runner.python_call import find_function
 
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    module, _, attribute = target.partition(":")
-    run: Any = import_module(module)
-    for name in attribute.split("."):
-        run = getattr(run, name)
-    value = run(payload, context)
+    value = find_function(target)(payload, context)
     if not context.forked:
         context.give_value(value)
-    return end_python()
+    return context.end_python()
 
 
 BEHAVIOURS: dict[str, Behaviour] = {
@@ -268,6 +288,7 @@ BEHAVIOURS: dict[str, Behaviour] = {
     "system_info": system_info,
     "python_eval": python_eval,
     "python_script": python_script,
+    "python_call": python_call,
     "command": command,
     "http_request": http_request,
 }

@@ -10,28 +10,39 @@ import time
 
 from retirecluster.worker.runner import limits, processes
 from retirecluster.worker.runner.attempt import Attempt
-from retirecluster.worker.runner.behaviours import NEEDS_NO_SCRATCH
-from retirecluster.worker.runner.child import become_task
 from retirecluster.worker.runner.lines import decode_line, encode_line
-from retirecluster.worker.runner.scratch import ScratchRoot
+from retirecluster.worker.runner.starting import CannotStart, Starter
+from retirecluster.worker.runner.warm import WarmPool
+from retirecluster.worker.runner.warm_process import WarmProcess
+from retirecluster.worker.runner.watching import Watcher
 
 TYPE_CHECKING = False  # typing itself is heavy
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+FOREVER = float("inf")
+
 
 class Runner:
-    """Everything the runner holds. `orders` and `reports` are the descriptors of the channel, both non-blocking."""
+    """Everything the runner holds. `orders` and `reports` are the descriptors of the channel, both non-blocking.
 
-    def __init__(self, orders: int, reports: int, scratch: ScratchRoot) -> None:
+    `facts` go into the `ready` report.
+    """
+
+    def __init__(self, orders: int, reports: int, starter: Starter, facts: dict[str, Any] | None = None) -> None:
         self._orders = orders
         self._reports = reports
-        self._scratch = scratch
+        self._starter = starter
+        self._facts = facts or {}
+        self._watcher = Watcher()
+        self._warm = WarmPool(
+            starter, self._watcher, self.say, self._watch, self._unwatch, self._highest_fd, self._enter_warm
+        )
         self._poll = select.poll()
         self._readers: dict[int, Callable[[float], None]] = {}
         self._attempts: dict[int, Attempt] = {}
-        self._by_pid: dict[int, Attempt] = {}
+        self._by_pid: dict[int, Attempt | WarmProcess] = {}
         self._by_pipe: dict[int, Attempt] = {}
         self._cleaners: set[int] = set()
         self._incoming = bytearray()
@@ -45,7 +56,7 @@ class Runner:
         """Serve until the channel closes; then kill everything. `wakeup` is where signals write a byte."""
         self._watch(self._orders, self._read_orders)
         self._watch(wakeup, lambda now: self._woken(wakeup))
-        self.say({"e": "ready", "pid": os.getpid()})
+        self.say({"e": "ready", "pid": os.getpid(), **self._facts})
         while not self._leaving:
             self._flush()
             self._turn()
@@ -66,9 +77,21 @@ class Runner:
             self._wake_resting(now)
         for attempt in self._attempts.values():
             attempt.tick(now)
+        self._warm.tick(now)
+        if now >= self._watcher.next_at:
+            self._look(now)
+
+    def _look(self, now: float) -> None:
+        """Measure attempts that have run for a while, and enforce those limits that the kernel does not."""
+        self._cleaners |= self._watcher.look(now)
+        processes.kill_strays(self._by_pid.keys() | self._cleaners, self._by_pid)
 
     def _wait_ms(self, now: float) -> float | None:
         wakes = [wake for each in self._attempts.values() if (wake := each.next_wake()) is not None]
+        if (wake := self._warm.next_wake()) is not None:
+            wakes.append(wake)
+        if self._watcher.next_at < FOREVER:
+            wakes.append(self._watcher.next_at)
         if self._resting:
             wakes.append(now + limits.TURN_S)
         return max(0.0, min(wakes) - now) * 1000 + 0.5 if wakes else None
@@ -76,6 +99,16 @@ class Runner:
     def _watch(self, fd: int, reader: Callable[[float], None]) -> None:
         self._readers[fd] = reader
         self._poll.register(fd, select.POLLIN)
+
+    def _unwatch(self, fd: int) -> None:
+        if self._readers.pop(fd, None) is not None:
+            self._poll.unregister(fd)
+
+    def _highest_fd(self) -> int:
+        return max(*self._readers, *self._by_pipe, self._reports)
+
+    def _enter_warm(self, process: WarmProcess) -> None:
+        self._by_pid[process.pid] = process
 
     # The channel
 
@@ -108,6 +141,7 @@ class Runner:
         if congested == self._congested:
             return
         self._congested = congested
+        self._warm.set_congested(congested)
         for attempt in self._attempts.values():
             for fd in attempt.pipes:
                 if fd not in self._resting:
@@ -127,28 +161,41 @@ class Runner:
         *lines, rest = self._incoming.split(b"\n")
         self._incoming = rest
         for line in lines:
-            self._obey(decode_line(bytes(line)), now)
+            self._obey(decode_line(bytes(line)), now, line)
 
-    def _obey(self, order: dict[str, Any], now: float) -> None:
+    def _obey(self, order: dict[str, Any], now: float, line: bytes | bytearray) -> None:
         if order["do"] == "run":
-            self._run(order, now)
+            self._warm.run(order, bytes(line), now) if "lane" in order else self._run(order, now)
+        elif order["do"] == "recall":
+            self._warm.recall(order["lane"])
         elif order["do"] == "cancel":
             attempt = self._attempts.get(order["n"])
-            if attempt is not None and not attempt.timed_out:
+            if attempt is None:
+                self._warm.cancel(order, now)
+            elif not attempt.timed_out:
                 attempt.cancelled = True
-                attempt.stop(now, order.get("grace", limits.GRACE_S))
+                attempt.stop(now, order.get("grace", attempt.grace_s))
+        elif order["do"] in ("pause", "continue"):
+            attempt = self._attempts.get(order["n"])
+            if attempt is None:
+                self._warm.suspend(order["n"], order["do"] == "pause", now)
+            else:
+                attempt.suspend(now) if order["do"] == "pause" else attempt.resume(now)
 
     # Tasks
 
     def _run(self, job: dict[str, Any], now: float) -> None:
         number = job["n"]
         try:
-            attempt = self._fork(job, now)
+            started = self._starter.start(job, self._highest_fd())
+        except CannotStart as error:
+            return self._cannot(number, error.kind, str(error), retryable=False, code=127)
         except OSError as error:
-            message = f"no process could be started: {error.strerror or errno.errorcode.get(error.errno or 0)}"
-            self.say({"e": "end", "n": number, "error": {"kind": "fork", "message": message, "retryable": True}})
-            return
+            why = error.strerror or errno.errorcode.get(error.errno or 0)
+            return self._cannot(number, "fork", f"no process could be started: {why}", retryable=True)
+        attempt = Attempt(job, started, now, self.say)
         self._attempts[number] = self._by_pid[attempt.pid] = attempt
+        self._watcher.add(attempt, now)
         for fd in attempt.pipes:
             os.set_blocking(fd, False)
             self._by_pipe[fd] = attempt
@@ -156,26 +203,9 @@ class Runner:
                 self._poll.register(fd, select.POLLIN)
         self.say({"e": "started", "n": number, "pid": attempt.pid})
 
-    def _fork(self, job: dict[str, Any], now: float) -> Attempt:
-        scratch = None if job["type"] in NEEDS_NO_SCRATCH else self._scratch.take()
-        pipes: list[int] = []
-        runner = os.getpid()
-        try:
-            for _ in range(3):
-                pipes.extend(os.pipe())
-            pid = os.fork()
-        except OSError:
-            for fd in pipes:
-                os.close(fd)
-            raise
-        if pid == 0:
-            fds = max(*pipes, *self._readers, *self._by_pipe, self._reports) + 1
-            become_task(job, (pipes[1], pipes[3], pipes[5]), scratch, runner, fds)
-        for fd in pipes[1::2]:
-            os.close(fd)
-        attempt = Attempt(job["n"], pid, scratch, now, job["timeout"], self.say)
-        attempt.listen(*pipes[::2])
-        return attempt
+    def _cannot(self, number: int, kind: str, message: str, retryable: bool, **more: int) -> None:
+        error = {"kind": kind, "message": message, "retryable": retryable}
+        self.say({"e": "end", "n": number, "error": error, **more})
 
     def _read_task(self, attempt: Attempt, fd: int, now: float) -> None:
         if not attempt.read(fd, now):
@@ -208,25 +238,46 @@ class Runner:
         self._reap()
 
     def _reap(self) -> None:
+        """Everything that has ended. An attempt is over once nothing of it lives, and only then is it reported."""
+        over: list[tuple[Attempt | WarmProcess, processes.Ended]] = []
         while True:
-            for ended in processes.reap(self._by_pid):
-                self._cleaners.discard(ended.pid)
+            reaped, more = processes.reap(self._by_pid)
+            for ended in reaped:
                 attempt = self._by_pid.pop(ended.pid, None)
                 if attempt is not None:
-                    self._finish(attempt, ended)
+                    over.append((attempt, ended))
+                elif ended.pid in self._cleaners:
+                    self._cleaners.discard(ended.pid)
+                    self._watcher.measured(ended)
+                else:
+                    self._count_in(ended, over)
             # Each stray that dies hands its own children to us: again, until there are none.
-            if not processes.kill_strays(self._by_pid.keys() | self._cleaners, self._by_pid):
-                return
+            if not more or not processes.kill_strays(self._by_pid.keys() | self._cleaners, self._by_pid):
+                break
+        for attempt, ended in over:
+            cleaner = self._finish(attempt, ended)
+            if cleaner is not None:
+                self._cleaners.add(cleaner)
 
-    def _finish(self, attempt: Attempt, ended: processes.Ended) -> None:
+    def _count_in(self, ended: processes.Ended, over: list[tuple[Attempt | WarmProcess, processes.Ended]]) -> None:
+        """An orphan's processor time belongs to the attempt whose session it was in, or else to the one just over."""
+        attempt = self._by_pid.get(ended.session)
+        for each, _ in over:
+            if each.pid == ended.session or (attempt is None and len(over) == 1):
+                attempt = each
+        if attempt is not None:
+            attempt.add_orphan(ended)
+
+    def _finish(self, attempt: Attempt | WarmProcess, ended: processes.Ended) -> int | None:
+        """Report its end; the id of a process that cleans up after it."""
+        if isinstance(attempt, WarmProcess):
+            return self._warm.ended(attempt, ended)
         del self._attempts[attempt.number]
+        self._watcher.remove(attempt)
         for fd in attempt.pipes:
             self._forget(fd)
         attempt.finish(ended, time.monotonic())
-        if attempt.scratch is not None:
-            cleaner = self._scratch.give_back(attempt.scratch)
-            if cleaner is not None:
-                self._cleaners.add(cleaner)
+        return self._starter.end(attempt.started)
 
     def _kill_everything(self) -> None:
         """The worker is gone. No task outlives it."""
@@ -234,10 +285,10 @@ class Runner:
             processes.kill_group(pid, signal.SIGKILL)
         give_up_at = time.monotonic() + 5.0
         while time.monotonic() < give_up_at:
-            for ended in processes.reap(self._by_pid):
+            for ended in processes.reap(self._by_pid)[0]:
                 self._by_pid.pop(ended.pid, None)
             strays = processes.kill_strays(self._by_pid.keys(), self._by_pid)
             if not self._by_pid and not strays:
                 break
             time.sleep(0.005)
-        self._scratch.close()
+        self._starter.close()

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container
     from resource import struct_rusage
 
+_PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _MAXRSS_BYTES = 1 if sys.platform == "darwin" else 1024
 
@@ -44,6 +45,12 @@ def adopt_orphans() -> bool:
     return _prctl is not None and _prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
 
 
+def end_with_parent() -> None:
+    """Have this process killed when its parent dies, where the system can."""
+    if _prctl is not None:
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def kill_group(pid: int, number: int) -> None:
     """Signal the process group that `pid` leads. `pid` must not have been reaped yet."""
     try:
@@ -63,27 +70,32 @@ def kill(pid: int, number: int) -> None:
 
 
 class Ended:
-    """A process that was reaped: `code` or `signal`, processor seconds and peak memory in bytes."""
+    """A process that was reaped: `code` or `signal`, processor seconds and peak memory in bytes, both with those of
+    the children that it waited for itself. `session` is 0 where it is not known."""
 
-    __slots__ = ("code", "cpu_s", "memory_peak_bytes", "pid", "signal")
+    __slots__ = ("code", "cpu_s", "memory_peak_bytes", "pid", "session", "signal")
 
-    def __init__(self, pid: int, status: int, usage: struct_rusage) -> None:
+    def __init__(self, pid: int, status: int, usage: struct_rusage, session: int = 0) -> None:
         self.pid = pid
+        self.session = session
         self.signal = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
         self.code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else None
         self.cpu_s = usage.ru_utime + usage.ru_stime
         self.memory_peak_bytes = usage.ru_maxrss * _MAXRSS_BYTES
 
 
-def reap(leaders: Container[int]) -> list[Ended]:
-    """Reap every child that has ended, and kill what is left of the group of each that is one of `leaders`."""
+def reap(leaders: Container[int]) -> tuple[list[Ended], bool]:
+    """Reap every child that has ended, and kill what is left of the group of each that is one of `leaders`.
+
+    The second value is False if there is no child left at all.
+    """
     ended = []
     try:
         while (one := _reap_one(leaders)) is not None:
             ended.append(one)
-    except ChildProcessError:  # no children at all
-        pass
-    return ended
+    except ChildProcessError:
+        return ended, False
+    return ended, True
 
 
 def _reap_one(leaders: Container[int]) -> Ended | None:
@@ -96,9 +108,19 @@ def _reap_one(leaders: Container[int]) -> Ended | None:
     if found is None:
         return None
     # Before it is reaped, its number cannot be given to another process or group.
-    if found.si_pid in leaders:
-        _kill_rest(found.si_pid)
-    return Ended(*os.wait4(found.si_pid, 0))
+    pid = found.si_pid
+    if pid in leaders:
+        _kill_rest(pid)
+        return Ended(*os.wait4(pid, 0), pid)
+    session = _session(pid)
+    return Ended(*os.wait4(pid, 0), session)
+
+
+def _session(pid: int) -> int:
+    try:
+        return os.getsid(pid)
+    except OSError:
+        return 0
 
 
 def _kill_rest(pid: int) -> None:
@@ -134,3 +156,15 @@ def _children() -> list[int]:
             return [int(word) for word in file.read().split()]
     except OSError:
         return []
+
+
+def processes_of(uid: int) -> int:
+    """How many threads a user has on this device, as RLIMIT_NPROC counts them."""
+    count = 0
+    for name in os.listdir("/proc"):
+        try:
+            if name.isdigit() and os.stat(f"/proc/{name}").st_uid == uid:
+                count += len(os.listdir(f"/proc/{name}/task"))
+        except OSError:
+            continue
+    return count

@@ -7,21 +7,24 @@ still empty after its attempt, and as private as it was, serves the next one.
 from __future__ import annotations
 
 import os
+import time
 
 
 class ScratchRoot:
-    """Where the folders are. Each runner has its own part, named by its process, below `root`."""
+    """Where the folders are. Each runner has its own part below `root`, beside those of other levels."""
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, level: int = 1) -> None:
         self._root = root
-        self._mine = os.path.join(root, str(os.getpid()))
+        self._prefix = f"run-{level}-"
+        # Not the process alone: in a namespace of its own each runner has the same number.
+        self._mine = os.path.join(root, f"{self._prefix}{os.getpid()}-{time.time_ns():x}")
         self._unused: list[str] = []
         self._count = 0
 
     def open(self) -> None:
         """Make this runner's part; what runners before it left behind is removed in the background."""
         os.makedirs(self._root, 0o700, exist_ok=True)
-        left = [name for name in os.listdir(self._root) if name != str(os.getpid())]
+        left = [name for name in os.listdir(self._root) if name.startswith(self._prefix)]
         os.makedirs(self._mine, 0o700, exist_ok=True)
         if left:
             _remove_in_background([os.path.join(self._root, name) for name in left])
@@ -38,13 +41,20 @@ class ScratchRoot:
     def give_back(self, path: str) -> int | None:
         """The attempt is over. What it left is removed by a process, whose id is returned."""
         try:
-            if not os.listdir(path) and os.stat(path).st_mode & 0o7777 == 0o700:
-                self._unused.append(path)
-                return None
+            folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:
             return None
         except OSError:
+            return _remove_in_background([path])
+        try:
+            if not os.listdir(folder):
+                os.fchmod(folder, 0o700)
+                self._unused.append(path)
+                return None
+        except OSError:
             pass
+        finally:
+            os.close(folder)
         return _remove_in_background([path])
 
     def close(self) -> None:

@@ -1,0 +1,253 @@
+"""The owner's policy at work on a worker: what it is fed with, what it tells the main, and what it has the agent do."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from retirecluster.wire.messages import MESSAGES
+from retirecluster.worker.cpu_share import CpuShare, allowed
+from retirecluster.worker.low_disk import EVERY_S, LowDisk
+from retirecluster.worker.policy import Comfort, readings_of
+
+NOON = datetime(2026, 7, 1, 12, 0, tzinfo=timezone.utc)
+
+
+class FakeExecutor:
+    suspended = False
+    active = 0
+
+
+class FakeAgent:
+    """Notes what it is told; the real one is tested with real processes."""
+
+    def __init__(self) -> None:
+        self.executor = FakeExecutor()
+        self.paused = ""
+        self.done: list[Any] = []
+        self.said: list[Mapping[str, Any]] = []
+
+    def pause(self, reason: str, running: str) -> None:
+        self.paused = reason
+        self.done.append(("pause", running))
+
+    def unpause(self) -> None:
+        self.paused = ""
+        self.done.append(("unpause",))
+
+    def say_availability(self, data: Mapping[str, Any]) -> None:
+        assert not MESSAGES["availability"].data.problems(dict(data))
+        self.said.append(data)
+
+
+class Worker:
+    def __init__(self, **policy: Any) -> None:
+        self.clock, self.agent, self.metrics, self.reads = Clock(), FakeAgent(), dict[str, Any](), 0
+        self.shares: list[float | None] = []
+        self.comfort = Comfort(
+            self.clock,
+            self.agent,
+            policy,
+            self.read,
+            self.local,
+            self.shares.append,
+            10.0,  # type: ignore[arg-type]
+        )
+
+    async def read(self) -> Mapping[str, Any]:
+        self.reads += 1
+        return self.metrics
+
+    def local(self, zone: str | None) -> datetime:
+        if zone == "Nowhere/At_All":
+            raise KeyError(zone)
+        return NOON
+
+    def sees(self, **metrics: Any) -> None:
+        self.metrics = metrics
+        self.clock.advance(10.0)
+
+    def __enter__(self) -> Worker:
+        self.comfort.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.comfort.stop()
+
+
+def test_without_a_policy_nothing_is_read() -> None:
+    with Worker() as worker:
+        worker.clock.pump([10.0] * 100)
+        assert (worker.reads, worker.agent.said) == (0, [])
+
+
+def test_it_pauses_tells_and_works_again() -> None:
+    with Worker(battery={"pause_below": 40, "resume_above": 60}, min_dwell_s=30, on_pause="suspend") as worker:
+        worker.sees(battery={"level": 31, "charging": False})
+        assert worker.agent.done == [("pause", "suspend")]
+        assert worker.agent.said[0]["reason"] == "battery 31 % < 40 %, on battery"
+        for level in range(30, 20, -1):
+            worker.sees(battery={"level": level, "charging": False})
+        assert len(worker.agent.said) == 2, "words that change are told now and then"
+        assert worker.agent.paused == "battery 21 % < 40 %, on battery"
+        for _ in range(4):
+            worker.sees(battery={"level": 80, "charging": True})
+        assert worker.agent.done[-1] == ("unpause",)
+        assert worker.agent.said[-1] == {"state": "available", "since_s": 0.0}
+
+
+def test_what_changed_while_it_registered_is_told_afterwards() -> None:
+    with Worker(only_when_charging=True) as worker:
+        assert worker.comfort.registering()["state"] == "available"
+        worker.sees(battery={"level": 50, "charging": False})
+        before = len(worker.agent.said)
+        worker.comfort.welcomed({})
+        assert len(worker.agent.said) == before + 1 and worker.agent.said[-1]["state"] == "paused"
+        assert worker.comfort.registering()["state"] == "paused"
+        worker.comfort.welcomed({})
+        assert len(worker.agent.said) == before + 1
+
+
+def test_the_clusters_defaults_and_the_owners_last_word() -> None:
+    with Worker(battery={"pause_below": 5}) as worker:
+        worker.comfort.welcomed({"policy": {"battery": {"pause_below": 90}, "metered": "deny", "max_cpu_share": 0.5}})
+        worker.sees(battery={"level": 50, "charging": False}, metered=False)
+        assert not worker.agent.paused
+        worker.sees(battery={"level": 50, "charging": False}, metered=True)
+        assert worker.agent.paused == "the network is metered"
+        assert worker.shares == [None, 0.5]
+        worker.comfort.welcomed({"policy": {"hours": ["nonsense"]}})  # a later version's, say
+        worker.sees()
+        assert worker.comfort._policy.rules[0].name == "battery"
+
+
+def test_signals_and_rests_end_on_the_devices_own_clock() -> None:
+    with Worker(signals={"tariff": {"max": 0.2}}, min_dwell_s=0) as worker:
+        worker.comfort.signalled({"tariff": {"value": 0.5, "ttl_s": 15.0}})
+        assert worker.agent.paused == "tariff 0.5 > 0.2"
+        worker.comfort.signalled({"tariff": {"value": 0.1, "ttl_s": 15.0}})
+        assert not worker.agent.paused
+        worker.comfort.rest({"for_s": 15.0, "running": "suspend", "reason": "quiet"})
+        assert worker.agent.paused == "quiet" and worker.agent.done[-1] == ("pause", "suspend")
+        worker.clock.pump([10.0, 10.0])
+        assert not worker.agent.paused
+        worker.comfort.rest({"for_s": 15.0, "running": "continue"})
+        assert worker.agent.paused == "a person wants it left alone"
+        worker.comfort.rest({"for_s": 0, "running": "continue"})
+        assert not worker.agent.paused
+
+
+def test_a_zone_that_is_not_known_is_as_no_clock(logged_failures: Any) -> None:
+    with Worker(hours=["09:00-10:00"], zone="Nowhere/At_All", unknown="pause") as worker:
+        assert worker.agent.paused == "hours: not known"
+    assert not logged_failures
+
+
+def test_a_monitor_that_fails_stops_no_later_look(logged_failures: Any) -> None:
+    worker = Worker(only_when_charging=True)
+    healthy = worker.comfort.read
+
+    async def broken() -> Mapping[str, Any]:
+        raise RuntimeError("a sensor burnt down")
+
+    worker.comfort.read = broken
+    with worker:
+        assert len(logged_failures.flush()) == 1
+        worker.comfort.read = healthy
+        worker.sees(battery={"level": 50, "charging": False})
+        assert worker.agent.paused == "on battery"
+
+
+def test_two_looks_are_never_under_way_at_once() -> None:
+    worker = Worker(only_when_charging=True)
+    waiting: list[Deferred[Mapping[str, Any]]] = []
+
+    async def slow() -> Mapping[str, Any]:
+        waiting.append(Deferred())
+        return await waiting[-1]
+
+    worker.comfort.read = slow
+    with worker:
+        worker.comfort.look()
+        worker.comfort.look()
+        assert len(waiting) == 1
+        waiting[0].callback({"battery": {"charging": True}})
+        assert len(waiting) == 2, "what came meanwhile is looked at afterwards, once"
+        waiting[1].callback({"battery": {"charging": False}})
+        assert len(waiting) == 2 and worker.agent.paused == "on battery since 12:00"
+
+
+def test_readings() -> None:
+    metrics = {"battery": {"level": 50, "charging": True, "temperature_c": 41.0}, "temperature": 38.0,
+               "load_average": [2.5, 1, 1], "owner_away_s": 9.0, "metered": True}  # fmt: skip
+    found = readings_of(metrics, NOON, running=2)
+    assert (found.battery_percent, found.charging, found.temperature_c, found.load) == (50, True, 41.0, 0.5)
+    nothing = readings_of({}, None, running=1)
+    assert (nothing.battery_percent, nothing.temperature_c, nothing.load, nothing.metered) == (None, None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("share", "count"), [(None, 8), (1.0, 8), (0.5, 4), (0.49, 3), (0.01, 1), (0.125, 1), (0.25, 2)]
+)
+def test_a_share_of_the_processors(share: float | None, count: int) -> None:
+    assert allowed(share, range(8)) == set(range(count))
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system cannot keep processes to processors")
+def test_what_is_started_keeps_to_its_share() -> None:
+    before = os.sched_getaffinity(0)
+    share = CpuShare()
+    try:
+        share.limit(0.01)
+        assert share.count == 1
+        reading, writing = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.write(writing, str(len(os.sched_getaffinity(0))).encode())
+            os._exit(0)
+        os.waitpid(pid, 0)
+        assert os.read(reading, 10) == b"1"
+        os.close(reading)
+        os.close(writing)
+        share.limit(None)
+        assert os.sched_getaffinity(0) == before
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+# Low disk
+
+
+def test_a_low_disk_is_cleaned_of_what_nobody_needs(tmp_path: Path) -> None:
+    folder, scratch = tmp_path / "data", tmp_path / "data" / "scratch"
+    left, again, mine = scratch / "4711", scratch / "2", scratch / "5"
+
+    def use(place: Path) -> None:
+        (place / "1").mkdir(parents=True, exist_ok=True)
+        (place / "1" / "left").write_bytes(b"x" * 1000)
+
+    use(left)
+    use(again)
+    gone = {"worker.log.1": 100, "worker.log.2026_11_20": 50, "journal.jsonl.new": 7, "benchmark.tmp": 3}
+    kept = {"journal.jsonl": 5, "worker.log": 5, "speed.json": 5, "device_id": 5, "worker.json": 5}
+    for name, size in (gone | kept).items():
+        (folder / name).write_bytes(b"x" * size)
+    now, cached = [1000.0], [4096]
+    low = LowDisk(folder, scratch, lambda: now[0], [lambda: cached.pop() if cached else 0])
+    use(mine)  # a runner of this life, and one whose process has the number of an old one
+    (again / "2").mkdir()
+    assert low.heed([]) == 0 and (folder / "worker.log.1").exists()
+    assert low.heed(["low disk: 12 MiB free"]) == 160 + 1000 + 4096
+    assert {each.name for each in folder.iterdir()} == {*kept, "scratch"}
+    assert {each.name for each in scratch.iterdir()} == {mine.name, again.name}
+    (folder / "worker.log.2").write_bytes(b"x")
+    assert low.heed(["low disk: 12 MiB free"]) == 0, "not at each heartbeat"
+    now[0] += EVERY_S
+    assert low.heed(["low disk: 12 MiB free"]) == 1

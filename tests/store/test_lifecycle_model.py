@@ -22,7 +22,7 @@ from retirecluster.domain.lifecycle import State
 from tests.store.invariants import CRASHES
 from tests.store.simulated_worker import QUEUED, RUNNING
 from tests.store.simulation import Link, Message
-from tests.store.steps import NAMES, Steps
+from tests.store.steps import KILLED_AT, NAMES, Steps
 
 
 class Lifecycle(Steps):
@@ -160,6 +160,21 @@ class Lifecycle(Steps):
         self.connects(name)
         self.all_arrive()
         self.old_words_arrive()
+
+    @rule(where=st.sampled_from(KILLED_AT))
+    def main_dies_over_its_work(self, where: str) -> None:
+        """Over new tasks, or over one that is handed back and given out again."""
+        self.everybody_comes_back()
+        self.request([{"task_type": "echo", "priority": "urgent"}] * 2)
+        self.settle()
+        self.all_arrive()
+        self.main.armed = where
+        for name, key in self.journals(QUEUED)[:1]:
+            self.workers[name].refuse(key)
+        self.request([{"task_type": "echo", "priority": "urgent"}])
+        self.all_arrive()
+        self.settle()
+        self.everybody_comes_back()
 
     @rule()
     def more_is_sent_than_runs_at_once(self) -> None:

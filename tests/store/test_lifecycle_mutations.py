@@ -342,8 +342,10 @@ MUTATIONS: list[Patch] = [
     at_most_once_is_run_again,
     written_after_it_is_acknowledged,
     sessions_are_not_compared_by_the_main,
+    sessions_are_not_compared_by_the_worker,
     a_worker_forgets_which_attempts_it_knew,
     a_worker_that_hears_nothing_runs_on,
+    a_worker_counts_its_lease_from_the_answer,
     keys_are_not_reserved,
     keys_are_not_looked_up,
     bodies_of_a_key_are_not_compared,
@@ -356,8 +358,15 @@ MUTATIONS: list[Patch] = [
     the_last_come_is_the_first,
     cores_are_not_reserved,
     what_is_handed_back_is_not_queued,
+    a_device_that_hands_back_is_given_more_at_once,
+    tasks_move_on_while_they_may_still_run,
+    removed_devices_lose_what_must_not_run_twice,
+    sessions_of_removed_devices_begin_again,
+    failed_tasks_are_tried_again_though_once_was_asked_for,
     the_same_result_again_is_a_conflict,
     deaths_are_not_charged,
+    acknowledged_before_it_is_decided_to_be_kept,
+    assignments_leave_before_the_commit,
     device_books_are_not_cleared,
     capacity_is_not_checked,
     leases_never_end,
@@ -368,48 +377,22 @@ MUTATIONS: list[Patch] = [
     steps_are_not_written,
     events_are_numbered_from_memory_alone,
 ]
-RARE: list[Patch] = [
-    failed_tasks_are_tried_again_though_once_was_asked_for,
-    a_worker_counts_its_lease_from_the_answer,
-    removed_devices_lose_what_must_not_run_twice,
-    sessions_of_removed_devices_begin_again,
-    acknowledged_before_it_is_decided_to_be_kept,
-]
-"""Found after half a minute and more."""
-UNNOTICED: list[Patch] = [
-    sessions_are_not_compared_by_the_worker,
-    a_device_that_hands_back_is_given_more_at_once,
-    tasks_move_on_while_they_may_still_run,
-    assignments_leave_before_the_commit,
-]
-"""Another rule covers for these in all that the model does in a few minutes: they are not shown to be needed."""
+LONG = ()
+"""Found after more than a few seconds."""
 
 
-@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.__name__)
+@pytest.mark.parametrize(
+    "mutation",
+    [pytest.param(each, marks=pytest.mark.slow if each in LONG else ()) for each in MUTATIONS],
+    ids=lambda mutation: mutation.__name__,
+)
 def test_the_model_notices(mutation: Patch, monkeypatch: pytest.MonkeyPatch, logged_failures: Any) -> None:
-    assert noticed(mutation, monkeypatch, logged_failures), "nothing noticed that this rule is gone"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("mutation", RARE, ids=lambda mutation: mutation.__name__)
-def test_the_model_notices_in_time(mutation: Patch, monkeypatch: pytest.MonkeyPatch, logged_failures: Any) -> None:
-    assert noticed(mutation, monkeypatch, logged_failures), "nothing noticed that this rule is gone"
-
-
-@pytest.mark.slow
-@pytest.mark.xfail(reason="the model does not show yet that this rule is needed", strict=False)
-@pytest.mark.parametrize("mutation", UNNOTICED, ids=lambda mutation: mutation.__name__)
-def test_the_model_should_notice(mutation: Patch, monkeypatch: pytest.MonkeyPatch, logged_failures: Any) -> None:
-    assert noticed(mutation, monkeypatch, logged_failures)
-
-
-def noticed(mutation: Patch, monkeypatch: pytest.MonkeyPatch, logged_failures: Any) -> str:
-    """How the model test fails without a rule; empty if it does not."""
     mutation(monkeypatch)
     try:
         run_state_machine_as_test(Lifecycle, settings=THOROUGH)
     except Exception as error:
-        return f"{type(error).__name__}: {error}"
-    finally:
-        logged_failures.flush()  # some mutations make the main fail, which it logs
-    return ""
+        found = f"{type(error).__name__}: {error}"
+    else:
+        found = ""
+    logged_failures.flush()  # some mutations make the main fail, which it logs
+    assert found, "nothing noticed that this rule is gone"

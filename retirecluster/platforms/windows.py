@@ -1,4 +1,4 @@
-"""Windows. It can be described, but the task runner needs fork: a worker does not start there yet."""
+"""Windows. Each task starts an interpreter or a program of its own: processes cannot be forked there."""
 
 from __future__ import annotations
 

@@ -336,6 +336,8 @@ class TaskExecutor:
 
     def _called_back(self, attempt: _Attempt) -> None:
         """It has not begun, and goes back to the head of the queue."""
+        if attempt.stopping:
+            return self._finish(attempt, outcome.cancelled_data(attempt.assignment, attempt.cancel_reason))
         self._leave_lane(attempt, None)
         del self._busy[attempt.number]
         attempt.state = QUEUED
@@ -536,9 +538,15 @@ class TaskExecutor:
             if attempt.pid is not None:
                 kill_group(attempt.pid)
         self.kill_rest(keeper.level)
-        for attempt in [each for each in self._busy.values() if each.state == RUNNING and each.level == keeper.level]:
+        lost = [each for each in self._busy.values() if each.state == RUNNING and each.level == keeper.level]
+        ahead = [each for each in lost if each.lane is not None and not each.lane.is_first(each.number)]
+        for attempt in lost:
             attempt.state = STARTING  # collected, not run: the next runner's end is not its own
-            self._finish(attempt, _died(attempt.assignment))
+        for attempt in ahead:
+            self._called_back(attempt)
+        for attempt in lost:
+            if attempt not in ahead:
+                self._finish(attempt, _died(attempt.assignment))
 
     def _on_refused(self, keeper: RunnerKeeper) -> None:
         self.reactor.callLater(0, self._fill_slots)

@@ -73,7 +73,7 @@ class Fences:
 
     def fence(self, level: int) -> Fence:
         """How that level is set up here; its folder need not be there yet."""
-        if level < FENCED or os.name != "posix" or os.geteuid() != 0 or not python_is_public():
+        if level < FENCED or not hasattr(os, "geteuid") or os.geteuid() != 0 or not python_is_public():
             return Fence(level, self.scratch)
         first = FREE_USERS[zlib.crc32(str(self.data).encode()) % len(FREE_USERS)]
         # The folder of a user who may not enter the worker's own: it is nowhere below that.
@@ -128,6 +128,7 @@ class Fences:
         """The same for all levels, for what an earlier life of this worker may have left."""
         for level in range(NAMESPACES + 1):
             self.kill_rest(level)
+        self.tree.clear()
 
     def tidy(self) -> None:
         """The runners are gone: remove the folders and groups of their levels, where nothing is left in them."""
@@ -142,6 +143,8 @@ class Fences:
 
     def prove(self) -> Proof:
         """Try the strongest level, which has the layers of those below it; then the next. Takes 0.1 to 0.3 s."""
+        if not hasattr(os, "fork"):
+            return Proof(0, (), {"1": f"processes cannot be forked, nor limited as there, on {sys.platform}"})
         plain = ("rlimits", "own session")
         missing: dict[str, str] = {}
         if not sys.platform.startswith(("linux", "android")):

@@ -29,6 +29,10 @@ class Lane:
     """When an attempt last came to an empty lane, or left it (monotonic seconds)."""
     called_back: bool = False
 
+    def is_first(self, number: int) -> bool:
+        """Whether this attempt is the one that runs; those after it wait."""
+        return next(iter(self.holds), None) == number
+
 
 @define(eq=False)
 class Lanes:

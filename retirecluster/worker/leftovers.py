@@ -7,11 +7,11 @@ number the journal has are ours, if the leader is gone or began when the journal
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Iterable
 from pathlib import Path
 
 from retirecluster.worker.journal import Remembered
+from retirecluster.worker.runner.trees import KILL, end_tree
 
 TOLERANCE_S = 3.0
 
@@ -21,7 +21,7 @@ def kill_leftovers(found: Iterable[Remembered], boot_s: float, proc: Path = Path
     began = {each.process: each.began_s for each in found if each.process is not None and each.began_s is not None}
     # A journal from before the last boot: its numbers mean other processes now.
     began = {pid: began_s for pid, began_s in began.items() if began_s <= boot_s}
-    if not began:
+    if not began or not hasattr(os, "sysconf"):  # without /proc nothing tells a number's old owner from its new one
         return []
     members = [each for each in _processes(proc) if each[1] in began]
     killed = []
@@ -36,10 +36,7 @@ def kill_leftovers(found: Iterable[Remembered], boot_s: float, proc: Path = Path
 
 def kill_group(pid: int) -> None:
     """Kill what is left of the process group of a task whose runner has died."""
-    try:
-        os.killpg(pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        return
+    end_tree(pid)
 
 
 def kill_marked(marker: str, proc: Path = Path("/proc")) -> list[int]:
@@ -73,6 +70,6 @@ def _processes(proc: Path) -> Iterable[tuple[int, int, float]]:
 
 def _kill(pid: int) -> None:
     try:
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, KILL)
     except (ProcessLookupError, PermissionError):
         return

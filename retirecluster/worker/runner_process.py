@@ -16,7 +16,8 @@ from twisted.python.failure import Failure
 
 import retirecluster.worker.runner as runner_package
 
-KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "TZ")
+KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "TZ", "SYSTEMROOT", "COMSPEC", "PATHEXT")
+"""The last three are what programs need on Windows."""
 Report = dict[str, Any]
 
 
@@ -68,7 +69,7 @@ class RunnerProcess(ProcessProtocol):
 
     def start(self, reactor: IReactorProcess, settings: RunnerSettings) -> None:
         command = settings.command()
-        reactor.spawnProcess(self, command[0], command, env=dict(settings.variables), childFDs={0: "w", 1: "r", 2: "r"})
+        reactor.spawnProcess(self, command[0], command, env=dict(settings.variables))
 
     def connectionMade(self) -> None:
         self.pid = self.transport.pid

@@ -58,8 +58,9 @@ def test_it_goes_when_the_task_is_over_and_not_while_it_is_used(kept: Kept) -> N
     kept.checkpoints.forget("task-3")
     assert kept.names() == ["task-1"]
     kept.checkpoints.left("task-1")
-    kept.checkpoints.forget("task-1")
     assert kept.names() == []
+    kept.use("task-1")
+    assert kept.names() == ["task-1"]  # it was said of what was there, and not for ever
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", "/etc", "-x", "a\0b", "ü", "x" * 65, ".removed-x"])

@@ -330,6 +330,28 @@ def test_a_whole_group_is_killed_at_once() -> None:
     assert not Path(home).exists()
 
 
+def test_groups_that_an_earlier_life_left_are_gone_after_the_next_start(tmp_path: Path) -> None:
+    tree = find_tree(f"test-left-{os.getpid()}")
+    if not tree.bases:
+        pytest.skip(tree.why_not)
+    settings = make_fences(tmp_path, tree).runner(1)
+    runner = RunnerClient(Path(settings.scratch), settings=settings)
+    try:
+        runner.start("command", {"argv": ["sleep", "60"]}, limits={"memory_bytes": 64 << 20, "processes": 8})
+        task = runner.report()["pid"]
+        groups = [path for base in tree.bases.values() for path in base.glob("level-1/*-*")]
+        assert groups and alive(task)
+        for pid in (runner.pid, task):  # nobody is left to tidy up
+            os.kill(pid, signal.SIGKILL)
+        runner.process.wait()
+        make_fences(tmp_path, tree).kill_leftovers()
+        assert not [path for path in groups if path.exists()]
+        assert all(base.exists() for base in tree.bases.values())  # the next runner's groups are made below
+    finally:
+        runner.close()
+        tree.remove()
+
+
 def test_hidden_places_are_cut_out(tmp_path: Path) -> None:
     for name in ("shown", "also", "deep/hidden", "deep/shown"):
         (tmp_path / name).mkdir(parents=True)
@@ -393,3 +415,10 @@ def test_a_group_of_version_2_is_made_limited_and_read(tmp_path: Path) -> None:
     assert group.limit_hit() == "processes"
     (tmp_path / "group" / "memory.events").write_text("low 0\noom 1\noom_kill 1\n")
     assert group.limit_hit() == "memory_bytes"
+
+
+@FENCED
+def test_shared_memory_of_the_system_is_refused_by_name(start: Start, level: int) -> None:
+    """A lock of `multiprocessing` would be a file that all tasks of the device see; see the page about isolation."""
+    report = start(level).script("import multiprocessing; multiprocessing.Lock()")
+    assert report["code"] == 1 and "Error" in report["stderr"].splitlines()[-1], report

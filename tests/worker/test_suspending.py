@@ -5,9 +5,11 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.worker.fenced import runner_of
 from tests.worker.runner_client import RunnerClient, alive
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes through /proc")
@@ -129,3 +131,64 @@ def test_orders_about_what_is_not_there_are_ignored(runner: RunnerClient) -> Non
     for do in ("pause", "continue"):
         runner.order({"do": do, "n": 4711})
     assert runner.run("python_eval", {"expression": "1 + 1"})["value"] == "2"
+
+
+COUNTING = """
+import os, time
+kid = os.fork()
+if kid == 0:
+    os.setsid()
+while True:
+    name = 'parent' if kid else 'child'
+    with open(name, 'a') as file:
+        file.write('x')
+    time.sleep(0.01)
+"""
+
+
+@pytest.mark.parametrize("warm", [False, True], ids=["fresh", "warm"])
+@pytest.mark.parametrize("level", [1, 2, 3])
+def test_it_stands_still_and_goes_on_at_every_level(tmp_path: Path, level: int, warm: bool) -> None:
+    with runner_of(tmp_path, level) as runner:
+        more: dict[str, Any] = {"lane": "a"} if warm else {}
+        if warm:
+            assert runner.script("pass", **more)["code"] == 0
+        number = runner.start("python_script", {"source": COUNTING}, **more)
+        assert runner.report()["e"] == "started"
+
+        def counts() -> list[int]:
+            return [path.stat().st_size for name in ("parent", "child") for path in runner.scratch.rglob(name)]
+
+        def stands_still() -> bool:
+            before = counts()
+            time.sleep(0.2)
+            return counts() == before
+
+        assert within(10, lambda: len(counts()) == 2 and min(counts()) > 3), counts()
+        runner.order({"do": "pause", "n": number})
+        assert within(10, stands_still), "it does not stand still"
+        before = counts()
+        time.sleep(0.5)
+        assert counts() == before
+        runner.order({"do": "continue", "n": number})
+        assert within(10, lambda: all(now > then for now, then in zip(counts(), before, strict=True)))
+        runner.order({"do": "pause", "n": number})
+        assert within(10, stands_still)
+        runner.order({"do": "cancel", "n": number, "grace": 0.5})
+        assert runner.until_end(number)[-1]["cancelled"]
+        assert runner.script("print('next')", **more)["stdout"] == "next\n"
+
+
+@pytest.mark.parametrize("level", [1, 2, 3])
+def test_what_waits_behind_a_warm_task_that_stands_still_waits_too(tmp_path: Path, level: int) -> None:
+    with runner_of(tmp_path, level) as runner:
+        first = runner.start("python_script", {"source": "import time; time.sleep(0.5)"}, lane="a")
+        second = runner.start("python_eval", {"expression": "2"}, lane="a")
+        assert runner.report() | {"pid": 0} == {"e": "started", "n": first, "pid": 0}
+        runner.order({"do": "pause", "n": first})
+        time.sleep(1.5)
+        runner.order({"do": "continue", "n": first})
+        reports = runner.until_end(second)
+        ends = [each["n"] for each in reports if each["e"] == "end"]
+        assert ends == [first, second] and reports[-1]["value"] == "2"
+        assert next(each for each in reports if each["e"] == "end")["wall"] < 1.4

@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 from retirecluster.domain.errors import ClusterError
 from retirecluster.worker.executor import TaskFailure
 from retirecluster.worker.files.cache import FileCache, NoRoomError
+from retirecluster.worker.files.memory import give_back
 
 if TYPE_CHECKING:
     from retirecluster.transfer import FileDoor, InThread, PartFile
@@ -89,6 +90,8 @@ class Fetcher:
 
     def _over(self, result: object, digest: str) -> None:
         self._coming.pop(digest).over(result)
+        if not self._coming:
+            give_back()
 
     async def _fetch(self, digest: str) -> None:
         from retirecluster.transfer import PartFile

@@ -23,6 +23,7 @@ from retirecluster.worker.fences import Fences
 from retirecluster.worker.files.cache import FileCache, NoRoomError, check_room, default_bytes
 from retirecluster.worker.files.fetching import KIND, Fetcher, Session
 from retirecluster.worker.files.staging import (
+    CAN_STAGE,
     Collected,
     Collector,
     DamagedError,
@@ -109,6 +110,8 @@ class TaskFolders:
         """The folder of an attempt that has files; None for others. See the executor's `FolderKeeper`."""
         if not assignment.files:
             return None
+        if not CAN_STAGE:
+            raise TaskFailure(KIND, "this device's system keeps no files of tasks; another device may")
         preparing = ensureDeferred(self._prepare(assignment, level))
         if not preparing.called:
             self._preparing[assignment.key] = preparing

@@ -25,10 +25,13 @@ from retirecluster.domain.units import format_bytes
 MAX_ENTRIES = 1_000_000
 """More than this is not looked through."""
 MAX_SKIPPED = 100
-READ_BYTES = 1024 * 1024
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_MAKE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+READ_BYTES = 256 * 1024
+CAN_STAGE = os.open in os.supports_dir_fd and hasattr(os, "O_DIRECTORY") and hasattr(os, "O_NOFOLLOW")
+"""Whether this system can open one thing below another without following a link (Windows cannot)."""
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+_FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | _NO_LINK
+_READ = os.O_RDONLY | _NO_LINK | getattr(os, "O_NONBLOCK", 0)
+_MAKE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK
 
 
 class DamagedError(Exception):

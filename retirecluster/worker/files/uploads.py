@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 from retirecluster.domain.errors import ClusterError
 from retirecluster.worker.files.cache import FileCache
 from retirecluster.worker.files.fetching import KIND, Session
+from retirecluster.worker.files.memory import give_back
 from retirecluster.worker.journal import Key
 
 if TYPE_CHECKING:
@@ -58,8 +59,7 @@ class Uploads:
         if door is None or key in self._sending:
             return
         sending = ensureDeferred(self._send(key, data, door))
-        if not sending.called:
-            self._sending[key] = sending
+        self._sending[key] = sending
         sending.addBoth(self._over, key, done, sending)
 
     def stop(self) -> None:
@@ -70,8 +70,11 @@ class Uploads:
             sending.cancel()
 
     def _over(self, result: object, key: Key, done: Done, sending: Deferred[Any]) -> None:
-        if self._sending.get(key) is sending:
-            del self._sending[key]
+        if self._sending.get(key) is not sending:
+            return  # of a session that is over, whatever it came to: what its token is refused means nothing any more
+        del self._sending[key]
+        if not self._sending:
+            give_back()
         if isinstance(result, Failure):
             if not result.check(CancelledError):
                 self.log.failure("the files of {key} could not be uploaded", result, key=key)

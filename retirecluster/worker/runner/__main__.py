@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from retirecluster.worker.runner.fence import Fence
 
-NO_FORK = "the task runner needs a system with fork (Linux, Android, macOS, BSD); Windows is not supported yet"
-
 
 def _take_channel() -> tuple[int, int]:
     """Move the channel away from 0 and 1, where tasks have their own; occupy 3, which they have as well."""
@@ -76,14 +74,15 @@ def _refuse(reports: int, why: str) -> int:
 
 
 def main(arguments: list[str]) -> int:
-    if not hasattr(os, "fork"):
-        print(NO_FORK, file=sys.stderr)
-        return 2
     # Asked for by the worker: what the linker finds now, it need not find again in each child. Not for the tasks.
     os.environ.pop("LD_BIND_NOW", None)
     settings: dict[str, Any] = json.loads(arguments[0])
     # No folder of this package on the path: a task's `import limits` must not find ours.
     sys.path.extend(path for path in arguments[1:] if path not in sys.path)
+    if not hasattr(os, "fork"):
+        from retirecluster.worker.runner.plain import serve_plain
+
+        return serve_plain(settings["scratch"], arguments[1:])
     from retirecluster.worker.runner.fence import Fence, NotFenced, enter, enter_group
 
     enter_group(settings.get("groups", {}).get("home"))

@@ -48,23 +48,34 @@ def sleep(payload: Payload, context: TaskContext) -> int:
 
 
 def system_info(payload: Payload, context: TaskContext) -> int:
-    system = os.uname()
+    node, system, architecture = _uname()
     facts: dict[str, Any] = {
         "device_id": context.device_id,
-        "hostname": system.nodename,
+        "hostname": node,
         "platform": sys.platform,
-        "system": f"{system.sysname} {system.release}",
-        "architecture": system.machine,
+        "system": system,
+        "architecture": architecture,
         "python_version": sys.version.split()[0],
         "cpu_cores": os.cpu_count(),
     }
     for name, probe in (("load_average", _load), ("memory_total", _memory), ("disk", _disk), ("uptime", _uptime)):
         try:
             facts[name] = probe()
-        except (OSError, ValueError, IndexError):
+        except (OSError, ValueError, IndexError, AttributeError):
             continue  # what cannot be known here is left out
     context.give_value(facts)
     return 0
+
+
+def _uname() -> tuple[str, str, str]:
+    """The host's name, its system with the release, its architecture."""
+    if hasattr(os, "uname"):
+        said = os.uname()
+        return said.nodename, f"{said.sysname} {said.release}", said.machine
+    import platform
+
+    found = platform.uname()
+    return found.node, f"{found.system} {found.release}", found.machine
 
 
 def _load() -> list[float]:

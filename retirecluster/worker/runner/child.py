@@ -5,12 +5,16 @@ from __future__ import annotations
 import _signal  # type: ignore[import-not-found]
 import errno
 import os
-import resource
 
 from retirecluster.worker.runner import limits
 from retirecluster.worker.runner.behaviours import BEHAVIOURS, end_python, run_entry_point
 from retirecluster.worker.runner.lines import encode_line
 from retirecluster.worker.runner.processes import processes_of
+
+try:
+    import resource
+except ImportError:  # Windows, where nothing here limits anything
+    resource = None  # type: ignore[assignment]
 
 TYPE_CHECKING = False  # typing itself is heavy
 if TYPE_CHECKING:
@@ -139,7 +143,7 @@ def become_task(
         _limit(job.get("limits") or {}, group)
         _set_environment(job, scratch)
         os.chdir(scratch or "/")
-        code = _behave(job, scratch or "/")
+        code = behave(job, scratch or "/")
     except BaseException as error:
         os.write(2, f"the task could not be started: {error!r}\n".encode("utf-8", "replace"))
     finally:
@@ -217,7 +221,7 @@ def rehearse() -> None:
     job = {"type": "python_eval", "payload": {"expression": "1 + 1"}, "env": variables, "timeout": 1.0}
     for _ in range(REHEARSALS):
         _set_environment(job, "")
-        _behave(job, "/")
+        behave(job, "/")
 
 
 def given_variables(folder: str | None, side_inode: int) -> dict[str, str]:
@@ -229,7 +233,8 @@ def given_variables(folder: str | None, side_inode: int) -> dict[str, str]:
     return variables
 
 
-def _behave(job: dict[str, Any], scratch: str) -> int:
+def behave(job: dict[str, Any], scratch: str) -> int:
+    """Do what the task's type does; its exit code."""
     if job["type"] == WARM:
         from retirecluster.worker.runner.warm_child import serve
 

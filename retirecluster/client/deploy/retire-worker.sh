@@ -1,0 +1,6 @@
+#!$shell
+# $mark
+# Termux:Boot runs this when the device has started.
+termux-wake-lock
+rm -f $pidfile
+exec $command

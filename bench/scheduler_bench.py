@@ -7,6 +7,7 @@ process is counted, so other load on the machine matters little.
 from __future__ import annotations
 
 import argparse
+import gc
 import shutil
 import tempfile
 import time
@@ -103,6 +104,8 @@ def measure(devices: int, queued: int, tasks: int) -> None:
         )
     finally:
         shutil.rmtree(folder)
+    del bench
+    gc.collect()  # else the next measurement pays for what this one leaves behind
 
 
 def main() -> None:

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from retirecluster.domain.devices import Presence
 from retirecluster.domain.lifecycle import State
+from retirecluster.domain.nearest import in_words, nearest
 from retirecluster.domain.scheduler.picture import Device, Task
 from retirecluster.domain.units import GIB
 
 
-def obstacles(task: Task, device: Device) -> tuple[list[str], list[str]]:
+def away_words(device: Device) -> str:
+    """Why a device that is not there runs nothing."""
+    return ": ".join(dict.fromkeys(each for each in (device.status, device.reason) if each))
+
+
+def obstacles(task: Task, device: Device, away: Callable[[Device], str] = away_words) -> tuple[list[str], list[str]]:
     """(lasting reasons, passing reasons) why `device` does not run `task` now."""
     lasting = task.queue.misfit(device)
     passing = []
     if device.presence is not Presence.ONLINE:
-        passing.append(f"{device.presence}" + (f": {device.reason}" if device.reason else ""))
+        passing.append(away(device))
     elif not device.accepts:
         passing.append(f"{device.status}: {device.shown_reason or 'takes no new tasks'}")
     elif not lasting:
@@ -39,18 +45,23 @@ def _no_room(task: Task, device: Device) -> list[str]:
     return reasons
 
 
-def explain(task: Task, devices: Iterable[Device]) -> dict[str, Any]:
-    """The answer of `tasks why` for a task that is not final: `reason`, `devices`, `hint`."""
-    rows = []
-    for device in devices:
-        lasting, passing = obstacles(task, device)
+def explain(task: Task, devices: Iterable[Device], away: Callable[[Device], str] = away_words) -> dict[str, Any]:
+    """The answer of `tasks why` for a task that is not final: `reason`, `devices`, `hint`, `nearest` (see `nearest`).
+
+    `away` tells why a device that is not there runs nothing.
+    """
+    rows, some = [], list(devices)
+    for device in some:
+        lasting, passing = obstacles(task, device, away)
         rows.append({"device_id": device.device_id, "fits": not lasting, "reasons": lasting + passing})
+    changes = nearest(task, some) if task.state is State.QUEUED else []
     return {
         "task_id": task.task_id,
         "status": task.state.value,
         "reason": waiting_reason(task, rows),
         "devices": rows if task.state is State.QUEUED else [],
-        "hint": _hint(task, rows),
+        "hint": _hint(task, rows, changes),
+        "nearest": changes,
     }
 
 
@@ -65,6 +76,10 @@ def waiting_reason(task: Task, rows: list[dict[str, Any]]) -> str:
     fitting = [row for row in rows if row["fits"]]
     if not fitting:
         return f"no device fits: none of {len(rows)} has what it asks for"
+    wait = task.queue.wait
+    if wait is not None:
+        behind = "" if wait.task is task else f"behind {wait.task.task_id}, which "
+        return f"{behind}waits for {wait.words()}"
     free = [row for row in fitting if not row["reasons"]]
     if free:
         return f"{free[0]['device_id']} has room: it is next"
@@ -74,19 +89,15 @@ def waiting_reason(task: Task, rows: list[dict[str, Any]]) -> str:
     return f"none of the {len(fitting)} devices that fit is there"
 
 
-def _hint(task: Task, rows: list[dict[str, Any]]) -> str:
-    """The smallest change that would let it run."""
+def _hint(task: Task, rows: list[dict[str, Any]], changes: list[dict[str, Any]]) -> str:
+    """The smallest changes that would let it run."""
     if task.state is State.HELD:
         return "release it, or cancel it"
     if task.state is not State.QUEUED:
         return ""
     if not rows:
         return "start a worker: twistd -n retire-worker --join HOST"
-    nearest = min(rows, key=lambda row: len(row["reasons"]))
-    if not nearest["reasons"] or any(row["fits"] and _is_busy(row) for row in rows):
+    if not changes:
         return ""
-    return f"nearest is {nearest['device_id']}: {'; '.join(nearest['reasons'])}"
-
-
-def _is_busy(row: dict[str, Any]) -> bool:
-    return any(reason.startswith("busy") for reason in row["reasons"])
+    first = next(row for row in rows if row["device_id"] == changes[0]["device_id"])
+    return f"{in_words(changes)} (nearest is {first['device_id']}: {'; '.join(first['reasons'])})"

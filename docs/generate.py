@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from retirecluster.client.start_files import EXAMPLE_MARK, TERMUX_SHELL, boot_text, unit_text
 from retirecluster.config import KINDS, PREFIX
 from retirecluster.domain.devices import DEVICE_INFO, HARDWARE_SPECS, SYSTEM_METRICS
 from retirecluster.domain.errors import ERRORS
@@ -150,6 +151,27 @@ PARTS: dict[str, Callable[[], str]] = {
 }
 
 
+ROOT = DOCS.parent
+TERMUX_HOME = Path("/data/data/com.termux/files/home")
+
+
+def start_files() -> dict[Path, str]:
+    """The files of deploy/ that start the daemons, from the templates that `retire-cluster join` uses."""
+    # By env, as nobody knows where twistd is installed.
+    twistd = ["/usr/bin/env", "PATH=/opt/retirecluster/bin:/usr/local/bin:/usr/bin:/bin", "twistd", "-n", "--pidfile="]
+    parts = {}
+    for name in ("retire-main", "retire-worker"):
+        kind = name.removeprefix("retire-")
+        command = [*twistd, name, "--config", f"/var/lib/retirecluster/{kind}/{kind}.json"]
+        text = unit_text(f"{name}.service", command, system=True, account="retire", mark=EXAMPLE_MARK)
+        parts[ROOT / "deploy" / "systemd" / f"{name}.service"] = text
+    folder = TERMUX_HOME / ".local/share/retirecluster/worker"
+    boot = ["twistd", "-n", f"--pidfile={folder}/worker.pid", f"--logfile={folder}/worker.log"]
+    boot += ["retire-worker", "--config", f"{folder}/worker.json"]
+    script = boot_text(TERMUX_SHELL, boot, folder / "worker.pid", EXAMPLE_MARK)
+    return parts | {ROOT / "deploy" / "termux" / "retire-worker": script}
+
+
 def generated(page: str) -> str:
     """A page with its generated parts made anew."""
     return PART.sub(lambda match: match[1] + PARTS[match[2]]() + match[3], page)
@@ -164,6 +186,11 @@ def main(arguments: list[str]) -> int:
             stale.append(path.name)
             if "--check" not in arguments:
                 path.write_text(fresh, "utf-8")
+    for path, text in start_files().items():
+        if not path.exists() or path.read_text("utf-8") != text:
+            stale.append(path.name)
+            if "--check" not in arguments:
+                path.write_text(text, "utf-8")
     if stale and "--check" in arguments:
         print(f"stale: {', '.join(stale)}; run python docs/generate.py", file=sys.stderr)
         return 1

@@ -28,12 +28,14 @@ from retirecluster.domain.fields import (
 )
 from retirecluster.domain.limits import LIMIT_FIELDS
 from retirecluster.domain.policy_fields import POLICY, policy_problems
+from retirecluster.domain.scheduler.scoring import DEFAULT_STRATEGY, STRATEGIES
 from retirecluster.domain.units import GIB, MIB
 
 PREFIX = "RETIRE_CLUSTER_"
 PATH = Text(4096, 1)
 HOST = Text(255, 1)
 PORT = Integer(0, 65535)
+IPV4 = Text(15, 7, pattern=r"\d{1,3}(\.\d{1,3}){3}", pattern_doc="an IPv4 address")
 LEVELS = ("debug", "info", "warn", "error")
 
 
@@ -71,6 +73,12 @@ MAIN = Record(
             default=1.0,
         ),
         Field("task_limits", LIMIT_FIELDS, "what a task may use that does not say", default={}),
+        Field(
+            "placement",
+            Text(choices=tuple(STRATEGIES)),
+            "what placement optimises; see the page about placement",
+            default=DEFAULT_STRATEGY,
+        ),
         Field("max_tasks", Integer(1, 100_000_000), "tasks that may wait or run at once", default=2_000_000),
         Field(
             "min_free_bytes",
@@ -102,6 +110,29 @@ MAIN = Record(
         ),
         Field("max_connections", Integer(1, 1_000_000), "worker connections in all", default=20_000),
         Field("max_connections_per_peer", Integer(1, 1_000_000), "worker connections from one address", default=4096),
+        Field(
+            "beacon",
+            Boolean(),
+            "say on the local network where this main is, so that devices find it; left out: if it listens beyond "
+            "loopback",
+            nullable=True,
+            default=None,
+        ),
+        Field(
+            "cluster_name",
+            Text(64, 1),
+            "what the beacon calls the cluster; the host's name",
+            nullable=True,
+            default=None,
+        ),
+        Field(
+            "wake_on_lan",
+            Boolean(),
+            "wake devices that sleep when tasks wait for them, where their owners allow it",
+            default=False,
+        ),
+        Field("wake_broadcast", IPV4, "where packets that wake are sent, as 192.168.1.255", default="255.255.255.255"),
+        Field("wake_port", Integer(1, 65535), "UDP port that they are sent to", default=9),
         Field("log_level", Text(choices=LEVELS), default="info"),
     ),
     closed=True,
@@ -109,7 +140,12 @@ MAIN = Record(
 WORKER = Record(
     (
         Field("data_dir", PATH, "folder of the journal and the tasks' scratch folders", default=""),
-        Field("join", Text(300, 1), "host or host:port of the main", default="127.0.0.1:8080"),
+        Field(
+            "join",
+            Text(300, 1),
+            "host or host:port of the main; `auto`: the one that is found on the local network",
+            default="127.0.0.1:8080",
+        ),
         Field("device_id", DEVICE_ID, "made from the host name once, and kept", nullable=True, default=None),
         Field("role", NAME, "worker, compute, mobile, storage, nas or your own; guessed", nullable=True, default=None),
         Field(
@@ -117,7 +153,13 @@ WORKER = Record(
         ),
         Field("tags", ListOf(NAME, 64), "words that tasks can ask for", default=()),
         Field("labels", LABELS, "names and values, shown with the device", default={}),
-        Field("isolation", Integer(0, 3), "the isolation level that every task has at least", default=1),
+        Field(
+            "isolation",
+            Integer(0, 3),
+            "the isolation level that every task has at least; 1, and 0 on Windows",
+            nullable=True,
+            default=None,
+        ),
         Field("limits", LIMIT_FIELDS, "what one task may use at most on this device", default={}),
         Field("allow_code", Boolean(), "offer the task types that run what the submitter wrote", default=True),
         Field("http_allow_private", Boolean(), "let http_request reach private addresses", default=False),
@@ -160,6 +202,14 @@ WORKER = Record(
             nullable=True,
             default=None,
         ),
+        Field("wake_on_lan", Boolean(), "let the main wake this device when it sleeps and tasks wait", default=False),
+        Field(
+            "idle_sleep_command",
+            ListOf(Text(4096, 1), 64),
+            "program and arguments that put this device to sleep when it has nothing to do; none: never",
+            default=(),
+        ),
+        Field("idle_sleep_after_s", Number(1, 604_800), "how long nothing ran before that, in seconds", default=1800.0),
         Field("platform", NAME, "announce this platform instead of the real one", nullable=True, default=None),
         Field("memory_gb", Number(0.01, 1e6), "announce this much memory, in GiB", nullable=True, default=None),
         Field("log_level", Text(choices=LEVELS), default="info"),

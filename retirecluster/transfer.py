@@ -27,10 +27,10 @@ from zope.interface import implementer
 from retirecluster.domain.errors import ERRORS, ClusterError
 from retirecluster.domain.fields import Problem
 
-PIECE_BYTES = 4 * 1024 * 1024
-"""What one upload request carries: half of what the main takes."""
+PIECE_BYTES = 1024 * 1024
+"""What one upload request carries. Larger ones are no faster, and what they take of memory stays with the process."""
 WRITE_BYTES = 512 * 1024
-READ_BYTES = 1024 * 1024
+READ_BYTES = 256 * 1024
 CONNECT_TIMEOUT_S = 10.0
 ANSWER_S = 120.0
 """How long one request may take, or a download may bring nothing."""

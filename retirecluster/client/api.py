@@ -11,6 +11,7 @@ bytes. What goes wrong is a `ClusterError`, whether the main refused or nobody a
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from twisted.internet.task import deferLater
 from retirecluster.client import batches
 from retirecluster.client.calls import call_document, unpack
 from retirecluster.client.exchange import REQUEST_TIMEOUT_S, Exchange
+from retirecluster.client.settings import submitter_header
 from retirecluster.client.streams import EventStream
 from retirecluster.client.transfers import Transfers
 from retirecluster.domain.errors import ClusterError
@@ -97,6 +99,7 @@ class ClusterApi:
         return list(data["tasks"])
 
     async def _submit_patiently(self, body: bytes, headers: dict[str, str]) -> Any:
+        headers = {**headers, **submitter_header(os.environ)}
         pause_s = _FIRST_PAUSE_S
         for _ in range(_SUBMIT_TRIES - 1):
             try:
@@ -149,7 +152,10 @@ class ClusterApi:
         return await self.request("GET", f"tasks/{_quoted(task_id)}/output", params={"from_seq": str(from_seq)})
 
     async def why(self, task_id: str) -> Document:
-        """Why a task waits: `{"status", "reason", "devices": [{"device_id", "fits", "reasons"}], "hint"}`."""
+        """Why a task waits: `{"status", "reason", "devices": [{"device_id", "fits", "reasons"}], "hint", "nearest"}`.
+
+        `nearest` are the changes that would let it run, the smallest first.
+        """
         return await self.request("GET", f"tasks/{_quoted(task_id)}/why")
 
     async def cancel(self, task_id: str) -> Document:

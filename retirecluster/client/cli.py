@@ -18,6 +18,7 @@ from retirecluster.client.commands_cluster import add_cluster, add_init, add_ver
 from retirecluster.client.commands_devices import add_devices
 from retirecluster.client.commands_files import add_files, add_get
 from retirecluster.client.commands_household import add_signals
+from retirecluster.client.commands_join import add_join, add_leave
 from retirecluster.client.commands_local import add_demo, add_up
 from retirecluster.client.commands_store import add_backup, add_restore
 from retirecluster.client.commands_submit import add_submit
@@ -35,6 +36,7 @@ start here:
   retire-cluster up                a main node and workers here, until Ctrl+C
   retire-cluster submit -- uname -a
   retire-cluster tasks list
+  retire-cluster join auto         on another device: work for the cluster of this network
 
 exit codes: 0 done, 1 a task failed, 2 wrong usage or input, 3 not allowed, 4 the main node is not reachable or not
 able, 5 no such thing or not in that state, 6 too late, 70 a mistake of ours, 130 Ctrl+C
@@ -63,6 +65,8 @@ def build_parser() -> Parser:
     add_cluster(commands, shared)
     add_signals(commands, shared)
     add_up(commands)
+    add_join(commands)
+    add_leave(commands)
     add_demo(commands)
     add_backup(commands)
     add_restore(commands)

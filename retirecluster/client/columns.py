@@ -124,6 +124,7 @@ DEVICE_COLUMNS_WIDE = (
     Column("TEMP", field("temperature"), lambda value: f"{value:.0f}°C", right=True),
     Column("BATT", _battery, percent, right=True),
     Column("SLOTS", field("slots"), right=True),
+    Column("TRUST", field("trust"), lambda value: f"{value:.2f}", right=True),
     Column("TAGS", field("tags"), words, flexible=True),
     Column("REASON", field("reason"), flexible=True),
 )
@@ -146,6 +147,18 @@ SIGNAL_COLUMNS = (
     Column("VALUE", field("value"), lambda value: f"{value:g}", right=True),
     Column("FOR", field("ttl_s"), duration, right=True),
     Column("UNTIL", field("until")),
+)
+
+
+def _factors(factors: Any) -> str:
+    """Factors as `speed 2.2, load 0.5`; those that change nothing are left out."""
+    return ", ".join(f"{name} {value:g}" for name, value in factors.items() if value != 1) or "-"
+
+
+CANDIDATE_COLUMNS = (
+    Column("DEVICE", field("device_id")),
+    Column("SCORE", field("score"), lambda score: f"{score:g}", right=True),
+    Column("FACTORS", field("factors"), _factors, flexible=True),
 )
 WHY_COLUMNS = (
     Column("DEVICE", field("device_id")),

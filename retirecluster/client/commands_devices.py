@@ -24,7 +24,9 @@ ACTIONS = (
     ("undrain", "end a drain"),
     ("cordon", "give it no new tasks until uncordon, also after a restart"),
     ("uncordon", "give it tasks again"),
+    ("release", "believe it again: ends a quarantine or suspicion"),
     ("ping", "ask whether it answers"),
+    ("wake", "wake it if it sleeps (Wake-on-LAN)"),
 )
 
 

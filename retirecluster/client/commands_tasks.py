@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from typing import TYPE_CHECKING, Any
 
-from retirecluster.client.columns import TASK_COLUMNS, TYPE_COLUMNS, WHY_COLUMNS
+from retirecluster.client.columns import CANDIDATE_COLUMNS, TASK_COLUMNS, TYPE_COLUMNS, WHY_COLUMNS
 from retirecluster.client.confirm import confirm
 from retirecluster.client.console import Console
 from retirecluster.client.context import Context, with_api
@@ -100,8 +100,19 @@ async def show_task(context: Context, args: Namespace, api: ClusterApi) -> int:
     async def view(console: Console) -> None:
         task = await one_task(api, args.task)
         show_one(console, args.format, task, task_pairs(task))
+        if args.format == "table" and task.get("placement"):
+            _show_placement(console, task["placement"])
 
     return await show_or_watch(context, args, view)
+
+
+def _show_placement(console: Console, placement: Document) -> None:
+    """Why the last attempt is where it is, and the scores of the devices that could have had it."""
+    console.line()
+    console.line(f"placed by {placement['strategy']}: {placement['why']}")
+    scored = [each for each in placement["candidates"] if each["score"] is not None]
+    if scored:
+        console.lines(table_lines(console, CANDIDATE_COLUMNS, scored))
 
 
 async def show_result(context: Context, args: Namespace, api: ClusterApi) -> int:

@@ -34,9 +34,24 @@ def task_pairs(task: Document) -> Pairs:
             ("time", None if taken_s is None else duration(taken_s)),
         ]
     )
+    pairs += _verification(task.get("verification"))
     for attempt in task.get("attempts") or ():
         pairs.append((f"attempt {attempt.get('epoch')}", _attempt(attempt)))
     return pairs + result_pairs(task.get("result"))
+
+
+def _verification(verification: Any) -> Pairs:
+    """What the copies of a verified task came to."""
+    if not isinstance(verification, Mapping):
+        return []
+    said = ": ".join(each for each in (verification.get("state"), verification.get("reason")) if each)
+    pairs = [("verification", said)]
+    for number, each in enumerate(verification.get("copies") or (), 1):
+        where, digest = each.get("device_id"), each.get("sha256")
+        parts = [each.get("task_id"), where and f"on {where}", each.get("state") or "under way"]
+        parts.append(f"sha256 {digest[:12]}" if digest else None)
+        pairs.append((f"copy {number}", ", ".join(part for part in parts if part)))
+    return pairs
 
 
 def result_pairs(result: Any) -> Pairs:
@@ -96,10 +111,31 @@ def device_pairs(device: Document) -> Pairs:
             ("last seen", None if device.get("last_seen_s") is None else f"{duration(device['last_seen_s'])} ago"),
         ]
     )
+    pairs += _some([("trust", _trust(device))])
+    pairs += _some([("wake", _wake(device.get("wake") or {}))])
     shown = {"cpu_usage", "memory_usage", "uptime"}
     pairs += _facts(device.get("profile") or {})
     more = [(name.replace("_", " "), _plain(value)) for name, value in metrics.items() if name not in shown]
     return pairs + _some(more)
+
+
+def _wake(wake: Mapping[str, Any]) -> str:
+    """As `woken 2 times, last at 2025-...; 00:11:22:aa:bb:cc`; empty where its owner does not want it."""
+    if not wake.get("possible"):
+        return ""
+    times = "once" if wake.get("woken") == 1 else f"{wake.get('woken')} times"
+    woken = f"woken {times}, last at {wake['woken_at']}" if wake.get("woken_at") else "possible"
+    return f"{woken}; {words(wake.get('macs') or [])}"
+
+
+def _trust(device: Document) -> str:
+    """As `0.27 (wrong 2, good 18); next probe in 42m`."""
+    if device.get("trust") is None:
+        return ""
+    figures = [f"{name} {value:.3g}" for name, value in (device.get("trust_ledger") or {}).items() if value]
+    probe_in_s = (device.get("quarantine") or {}).get("probe_in_s")
+    probe = "" if probe_in_s is None else f"; next probe in {duration(probe_in_s)}"
+    return f"{device['trust']:.2f}" + (f" ({', '.join(figures)})" if figures else "") + probe
 
 
 def _status(device: Document) -> str:

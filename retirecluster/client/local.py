@@ -11,8 +11,9 @@ from attrs import define, field, frozen
 from twisted.internet.task import deferLater
 
 from retirecluster.client.api import ClusterApi
-from retirecluster.client.processes import Child, start_child, stop_children, twistd
+from retirecluster.client.processes import Child, start_child, stop_children
 from retirecluster.client.settings import TOKEN_FILE
+from retirecluster.client.twistd import twistd
 from retirecluster.domain.errors import ClusterError
 
 DEFAULT_PORT, DEFAULT_WEB_PORT = 8080, 5000

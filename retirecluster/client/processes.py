@@ -114,11 +114,3 @@ async def stop_children(reactor: Any, children: Iterable[Child], grace_s: float)
         for child in killed:
             child.process.wait()
     return killed
-
-
-def twistd() -> list[str]:
-    """How to run twistd with the Python that runs this."""
-    beside = Path(sys.executable).with_name("twistd.exe" if os.name == "nt" else "twistd")
-    if beside.exists():
-        return [str(beside)]
-    return [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]

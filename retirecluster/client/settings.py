@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -106,6 +107,13 @@ def _readable_text(path: Path) -> str:
         return path.read_text("utf-8").strip()
     except (OSError, UnicodeDecodeError):
         return ""
+
+
+def submitter_header(environ: Mapping[str, str]) -> dict[str, str]:
+    """Who submits, by the user's name on this computer: warm tasks of different users share no process."""
+    name = environ.get("USER") or environ.get("LOGNAME") or environ.get("USERNAME") or ""
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._")[:64]
+    return {"Submitter": plain} if plain else {}
 
 
 def is_loopback(server: str) -> bool:

@@ -62,6 +62,7 @@ TASK_OPTIONS = (
     Option("--mode", "mode"),
     Option("--limit", "limits", metavar="NAME=VALUE", kind="limits"),
     Option("--grace", "grace_s", _duration, "TIME"),
+    Option("--verify", "verify", int, "N"),
     Option("--checkpoint", "checkpoint", kind="flag"),
     Option("--input", "files", metavar="PATH[=NAME]", kind="inputs", doc="a file or folder that it brings"),
     Option("--output", "files", metavar="GLOB", kind="outputs", doc="what is kept of its folder: 'out/**', '*.png'"),
@@ -77,6 +78,7 @@ REQUIREMENT_OPTIONS = (
     Option("--gpu", "gpu", kind="flag"),
     Option("--internet", "internet", kind="flag"),
     Option("--device", "device", metavar="ID"),
+    Option("--not-device", "not_devices", metavar="ID", kind="list"),
     Option("--isolation", "isolation", int, "LEVEL"),
     Option("--python", "python", metavar="VERSION"),
 )

@@ -55,6 +55,7 @@ def _row(event: str, sources: set[State], targets: set[State], doc: str) -> Tran
 
 TRANSITIONS = (
     _row("unblock", {S.BLOCKED}, {S.QUEUED}, "what it waited for has ended"),
+    _row("verified", {S.BLOCKED}, {S.COMPLETED, S.FAILED}, "its copies on different devices have ended"),
     _row("grant", {S.QUEUED}, {S.ASSIGNED}, "a device was chosen; epoch + 1"),
     _row("started", {S.ASSIGNED}, {S.RUNNING}, "the device says the task's process runs"),
     _row(

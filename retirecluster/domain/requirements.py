@@ -45,6 +45,7 @@ REQUIREMENT_FIELDS = Record(
         Field("gpu", Boolean(), "a GPU is needed", nullable=True),
         Field("internet", Boolean(), "internet access is needed", nullable=True),
         Field("device", NAME, "this device and no other", nullable=True),
+        Field("not_devices", ListOf(NAME, 64), "any device but these", nullable=True),
         Field("isolation", Integer(0, 3), "the weakest isolation level that will do", nullable=True),
         Field("python", PYTHON, "minor version of the device's Python", nullable=True),
     ),
@@ -68,6 +69,7 @@ class Requirements:
     device: str = ""
     isolation: int = 0
     python: str = ""
+    not_devices: frozenset[str] = frozenset()
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any] | None) -> Requirements:
@@ -87,7 +89,19 @@ class Requirements:
             device=given.get("device", ""),
             isolation=given.get("isolation", 0),
             python=given.get("python", ""),
+            not_devices=frozenset(given.get("not_devices", ())),
         )
+
+    def document(self) -> dict[str, Any]:
+        """The `requirements` object that says this; `from_document` of it gives the same."""
+        said: dict[str, Any] = {
+            name: getattr(self, name)
+            for name in ("min_cpu_cores", "platform", "architecture", "role", "gpu", "internet", "device")
+        }
+        said |= {"isolation": self.isolation, "python": self.python}
+        said |= {"min_memory_gb": self.min_memory_bytes / GIB, "min_storage_gb": self.min_storage_bytes / GIB}
+        said |= {"tags": sorted(self.tags), "not_devices": sorted(self.not_devices)}
+        return {name: value for name, value in said.items() if value}
 
 
 def unmet(demand: Requirements, task_type: str, needs_journal: bool, profile: DeviceProfile) -> list[str]:
@@ -98,6 +112,8 @@ def unmet(demand: Requirements, task_type: str, needs_journal: bool, profile: De
 def _unmet(demand: Requirements, task_type: str, needs_journal: bool, profile: DeviceProfile) -> Iterator[str]:
     if demand.device and demand.device != profile.device_id:
         yield f"the task asks for device {demand.device}"
+    if profile.device_id in demand.not_devices:
+        yield f"the task asks for any device but {profile.device_id}"
     if profile.task_types is not None and task_type not in profile.task_types:
         yield f"does not offer task type {task_type}"
     if needs_journal and not profile.keeps_journal:

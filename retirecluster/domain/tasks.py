@@ -97,6 +97,13 @@ TASK_FIELDS = Record(
             "files", FILE_FIELDS, "files that it brings, and what is kept of those it leaves", nullable=True, default={}
         ),
         Field(
+            "verify",
+            Integer(1, 2),
+            "on how many devices it has to give the same result; for tasks that always give the same",
+            nullable=True,
+            default=1,
+        ),
+        Field(
             "checkpoint",
             Boolean(),
             "a folder that its next attempt on the same device finds again",
@@ -116,6 +123,7 @@ class Options:
     max_retries: int = DEFAULT_MAX_RETRIES
     delivery: str = AT_LEAST_ONCE
     on_disconnect: str = KEEP
+    verify: int = 1
 
     @property
     def at_most_once(self) -> bool:
@@ -168,7 +176,7 @@ def spec_from_document(document: object, path: str = "", submitter: str = ADMIN)
     full = TASK_FIELDS.with_defaults(document)
     problems = payload_problems(full["task_type"], full["payload"], f"{prefix}payload")
     problems += file_problems(full["files"], f"{prefix}files")
-    problems += _mode_problems(full, prefix) + _script_problems(full, prefix)
+    problems += _mode_problems(full, prefix) + _script_problems(full, prefix) + _verify_problems(full, prefix)
     full["requirements"] = _with_python(full, prefix, problems)
     if problems:
         raise invalid(problems)
@@ -186,7 +194,7 @@ def spec_from_document(document: object, path: str = "", submitter: str = ADMIN)
         priority=PRIORITIES.index(full["priority"]),
         requirements=Requirements.from_document(full["requirements"]),
         requirements_text=encode(full["requirements"]) if full["requirements"] else "",
-        options=Options(float(full["timeout"]), full["max_retries"], full["delivery"], full["on_disconnect"]),
+        options=_options(full),
         labels=encode(full["labels"]) if full["labels"] else "",
         body=body,
         idempotency_key=key,
@@ -228,6 +236,18 @@ def _mode_problems(full: Mapping[str, Any], prefix: str) -> list[Problem]:
     return problems
 
 
+def _options(full: Mapping[str, Any]) -> Options:
+    timeout_s = float(full["timeout"])
+    return Options(timeout_s, full["max_retries"], full["delivery"], full["on_disconnect"], full["verify"])
+
+
+def _verify_problems(full: Mapping[str, Any], prefix: str) -> list[Problem]:
+    if full["verify"] > 1 and full["delivery"] == AT_MOST_ONCE:
+        said = "runs a task on two devices, and at_most_once forbids that: leave this out, or delivery"
+        return [Problem(f"{prefix}verify", said)]
+    return []
+
+
 def _script_problems(full: Mapping[str, Any], prefix: str) -> list[Problem]:
     """A script that comes as a file has to be one of the task's inputs."""
     name = full["payload"].get("file") if full["task_type"] == "python_script" else None
@@ -250,7 +270,8 @@ def _with_python(full: Mapping[str, Any], prefix: str, problems: list[Problem]) 
 
 
 def _digest(full: Mapping[str, Any]) -> str:
-    return sha256(json.dumps(full, sort_keys=True).encode()).hexdigest()
+    said = {name: value for name, value in full.items() if (name, value) != ("verify", 1)}  # as before there was one
+    return sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 __all__ = ["TASK_FIELDS", "Options", "Problem", "TaskSpec", "encode", "spec_from_document"]

@@ -44,10 +44,13 @@ class Cleaner:
     _loop: LoopingCall | None = None
     _first: IDelayedCall | None = None
     _stopped: bool = field(default=False)
+    _last_mono_s: float | None = None
+    """When retention was last looked at, in this life."""
     _pausing: Deferred[None] | None = None
 
     def start(self) -> None:
         """The first round is a minute from now."""
+        self._last_mono_s = self.moment().mono_s
         self._loop = LoopingCall(self._round)
         self._loop.clock = self.clock
         self._first = self.clock.callLater(FIRST_AFTER_S, self._loop.start, EVERY_S)
@@ -73,7 +76,7 @@ class Cleaner:
 
     async def clean(self) -> int:
         """One round; how many rows were removed. Counts of final states are of tasks that are kept: they shrink."""
-        before_at = self.moment().wall_s - self.keep_tasks_s
+        before_at = await self._retention_at() - self.keep_tasks_s
         removed = await self._batches(cleanup.forget_tasks_txn, before_at)
         removed += await self._batches(cleanup.forget_events_txn, self.keep_events)
         removed += await self._batches(cleanup.forget_refused_txn, before_at)
@@ -86,6 +89,17 @@ class Cleaner:
         self.removed_rows += removed
         self.reserve.make()
         return removed
+
+    async def _retention_at(self) -> float:
+        """The clock of retention: the wall clock, except that it goes on no faster than the main has run.
+
+        A wall clock that jumps ahead would remove everything; this one then goes on from where it was.
+        """
+        now = self.moment()
+        ran_s = 0.0 if self._last_mono_s is None else now.mono_s - self._last_mono_s
+        retention_at = await self.database.change(cleanup.advance_retention_txn, now.wall_s, ran_s)
+        self._last_mono_s = now.mono_s
+        return retention_at
 
     async def _batches(self, forget: Callable[..., cleanup.Forgotten], limit: float) -> int:
         removed, more = 0, True

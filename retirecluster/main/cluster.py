@@ -25,6 +25,7 @@ from retirecluster.main.household import Household
 from retirecluster.main.outputs import OutputBoard
 from retirecluster.main.registry import PING_S, DeviceRegistry
 from retirecluster.main.scheduler import Submitted, TaskScheduler
+from retirecluster.main.waker import Waker
 from retirecluster.store import reads
 from retirecluster.store.database import Database
 from retirecluster.store.rows import Row
@@ -56,6 +57,7 @@ class Cluster:
     began: Moment
     settings: dict[str, Any]
     household: Household
+    waker: Waker
 
     # -- the cluster
 
@@ -104,6 +106,8 @@ class Cluster:
             raise ClusterError("not_found", f"there is no task {task_id}")
         self._add_live(document, {})
         del document["seq"]
+        record = self.scheduler.queues.records.of(task_id)
+        document["placement"] = None if record is None else record.document()
         return views.instants(document)
 
     def _add_live(self, document: dict[str, Any], reasons: dict[RequirementClass, str]) -> None:
@@ -181,7 +185,7 @@ class Cluster:
         task = self.scheduler.task(task_id)
         if task is None:
             raise ClusterError("not_found", f"{task_id} is not waiting or running")
-        return explain(task, self.scheduler.devices.values())
+        return explain(task, self.scheduler.devices.values(), self.waker.away)
 
     async def explain(self, task_id: str) -> dict[str, Any]:
         """`why`, also for tasks that have ended."""
@@ -189,7 +193,7 @@ class Cluster:
             return self.why(task_id)
         document = await self.task(task_id)
         names = ("task_id", "status", "reason")
-        return {name: document[name] for name in names} | {"devices": [], "hint": ""}
+        return {name: document[name] for name in names} | {"devices": [], "hint": "", "nearest": []}
 
     async def cancel(self, task_id: str, reason: str, by: str = ADMIN) -> str:
         """Cancel a task; its state now."""
@@ -236,8 +240,12 @@ class Cluster:
 
     def device(self, device_id: str) -> dict[str, Any]:
         """One device with everything known of it."""
-        found = views.device_details(self.registry.get(device_id), self.moment())
-        return found | {"rest": self.household.rest_of(device_id)}
+        device, now = self.registry.get(device_id), self.moment()
+        found = views.device_details(device, now)
+        if device.quarantine:
+            found["quarantine"]["probe_in_s"] = round(self.scheduler.standing.probe_in_s(device, now), 1)
+        wake = self.waker.document(self.registry.get(device_id))
+        return found | {"rest": self.household.rest_of(device_id), "wake": wake}
 
     def device_history(self, device_id: str, window_s: float) -> dict[str, Any]:
         """What a device reported in the last `window_s` seconds, in steps of a minute, an hour or a day."""
@@ -260,6 +268,17 @@ class Cluster:
         await self.desk.turns.answered()
         return self.device(device_id)
 
+    async def release_device(self, device_id: str, by: str = ADMIN) -> dict[str, Any]:
+        """Believe a device again that is suspect or in quarantine. Raises ClusterError not_found, conflict."""
+        device, now = self.registry.get(device_id), self.moment()
+        if not device.distrusted:
+            raise ClusterError("conflict", f"{device_id} is {device.status}: neither suspect nor in quarantine")
+        held = {"was": "quarantined" if device.quarantine else "suspect", "reason": device.quarantine or device.reason}
+        self.scheduler.probes.forgive(device, now)
+        self.audit(by, "device.release", device_id, **held)
+        await self.desk.turns.answered()
+        return self.device(device_id)
+
     async def set_role(self, device_id: str, role: str, by: str = ADMIN) -> dict[str, Any]:
         """Give a device a role; it keeps it over restarts."""
         self.scheduler.fleet.set_role(self.registry.get(device_id), role, self.moment())
@@ -277,6 +296,12 @@ class Cluster:
         if not await peer.ping(PING_S):
             raise ClusterError("timeout", f"{device_id} did not answer within {PING_S:g} s")
         return {"device_id": device_id, "round_trip_ms": round((self.clock.seconds() - began_s) * 1000, 3)}
+
+    async def wake(self, device_id: str, by: str = ADMIN) -> dict[str, Any]:
+        """Wake a device that sleeps. Raises ClusterError conflict where that cannot be, rate_limited, not_found."""
+        self.waker.wake(self.registry.get(device_id), by)
+        await self.desk.turns.answered()
+        return self.device(device_id)
 
     async def remove_device(self, device_id: str, by: str = ADMIN) -> None:
         """Take a device that is not online out of the registry."""

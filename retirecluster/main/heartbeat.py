@@ -67,7 +67,7 @@ class HeartbeatMonitor:
         self.registry.claims_refused(device, len(keys or ()), stop, late_is_fine=True)
         self.turns.ask_lazily()
         lease_s = self.scheduler.settings.lease_s
-        return {"renewed": attempts_json(renewed), "stop": attempts_json(stop), "lease_s": lease_s}
+        return {"renewed": attempts_json(renewed), "stop": stopped_json(stop, self.scheduler), "lease_s": lease_s}
 
     def check_device_timeouts(self) -> list[str]:
         """Devices that are offline from now on; their connections are ended."""
@@ -108,3 +108,8 @@ class HeartbeatMonitor:
 def attempts_json(keys: list[tuple[str, int]]) -> list[dict[str, Any]]:
     """(task_id, epoch) pairs as messages have them."""
     return [{"task_id": task_id, "epoch": epoch} for task_id, epoch in keys]
+
+
+def stopped_json(keys: list[tuple[str, int]], scheduler: Scheduler) -> list[dict[str, Any]]:
+    """The same for attempts that are to be stopped; `final` where nothing of the task follows."""
+    return [{"task_id": task_id, "epoch": epoch, "final": scheduler.task(task_id) is None} for task_id, epoch in keys]

@@ -13,6 +13,7 @@ from attrs import define, field, frozen
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
+from retirecluster.domain.audit import ADMIN, AuditEntry
 from retirecluster.domain.errors import ClusterError
 from retirecluster.domain.policy import CONTINUE
 from retirecluster.domain.scheduler import Moment, Scheduler
@@ -101,7 +102,7 @@ class Household:
             raise ClusterError("not_found", f"there is no signal {name} that still holds")
         return self._signal_document(name, now)
 
-    async def set_signal(self, name: str, value: float, ttl_s: float) -> dict[str, Any]:
+    async def set_signal(self, name: str, value: float, ttl_s: float, by: str = ADMIN) -> dict[str, Any]:
         """Set it for `ttl_s` seconds; on disk, and told to the devices, when this returns. Raises conflict."""
         now = self.moment()
         self._drop_past(now)
@@ -109,16 +110,18 @@ class Household:
             raise ClusterError("conflict", f"there are {MAX_SIGNALS} signals already: remove one first")
         row = rows.SignalRow(name, float(value), now.wall_s, now.wall_s + ttl_s)
         self.turns.check_free()
-        await self.database.change(rows.put_signal_txn, row)
+        told = _told(now, by, "signal.set", name, value=row.value, for_s=ttl_s, until=format_instant(row.until_at))
+        await self.database.change(rows.put_signal_txn, row, told)
         self._keep_signal(row, now.mono_s + ttl_s)
         self._tell_signals()
         return self._signal_document(name, now)
 
-    async def remove_signal(self, name: str) -> None:
+    async def remove_signal(self, name: str, by: str = ADMIN) -> None:
         """Remove it. Raises ClusterError not_found."""
         self.signal(name)
         self.turns.check_free()
-        await self.database.change(rows.remove_signal_txn, name)
+        told = _told(self.moment(), by, "signal.remove", name)
+        await self.database.change(rows.remove_signal_txn, name, told)
         self._signals.pop(name, None)
         self._tell_signals()
 
@@ -167,29 +170,35 @@ class Household:
         rest = self.scheduler.pauses.rest_of(device_id)
         return None if rest is None else self._rest_document(rest)
 
-    async def keep_quiet(self, for_s: float, running: str, reason: str) -> dict[str, Any]:
+    async def keep_quiet(self, for_s: float, running: str, reason: str, by: str = ADMIN) -> dict[str, Any]:
         """Give no device anything new for so long; `running` is what becomes of running tasks."""
-        return await self._rest(rows.ALL, f"the cluster is quiet{_until(self.moment(), for_s)}", for_s, running, reason)
+        words = f"the cluster is quiet{_until(self.moment(), for_s)}"
+        return await self._rest(rows.ALL, words, for_s, running, reason, by)
 
-    async def borrow(self, device_id: str, for_s: float, running: str, reason: str) -> dict[str, Any]:
+    async def borrow(self, device_id: str, for_s: float, running: str, reason: str, by: str = ADMIN) -> dict[str, Any]:
         """Leave a device to its owner for so long. Raises ClusterError not_found."""
         self.registry.get(device_id)
         words = f"borrowed by its owner{_until(self.moment(), for_s)}"
-        return await self._rest(device_id, words, for_s, running, reason)
+        return await self._rest(device_id, words, for_s, running, reason, by)
 
-    async def end_rest(self, device_id: str = rows.ALL) -> None:
+    async def end_rest(self, device_id: str = rows.ALL, by: str = ADMIN) -> None:
         """End the quiet, or give a device back. What is not, ends without complaint."""
         self.turns.check_free()
-        await self.database.change(rows.remove_rest_txn, device_id)
+        action = "cluster.quiet_end" if device_id == rows.ALL else "device.give_back"
+        await self.database.change(rows.remove_rest_txn, device_id, _told(self.moment(), by, action, device_id))
         self._over(device_id)
         await self.turns.answered()
 
-    async def _rest(self, device_id: str, words: str, for_s: float, running: str, reason: str) -> dict[str, Any]:
+    async def _rest(
+        self, device_id: str, words: str, for_s: float, running: str, reason: str, by: str
+    ) -> dict[str, Any]:
         now = self.moment()
         words += f": {reason}" if reason else ""
         row = rows.RestRow(device_id, words, running, now.wall_s, now.wall_s + for_s)
         self.turns.check_free()
-        await self.database.change(rows.put_rest_txn, row)
+        action = "cluster.quiet" if device_id == rows.ALL else "device.borrow"
+        detail = {"for_s": for_s, "until": format_instant(row.until_at), "running": running, "reason": reason}
+        await self.database.change(rows.put_rest_txn, row, _told(now, by, action, device_id, **detail))
         self._begin(row, for_s)
         self._tell_rest(device_id)
         await self.turns.answered()
@@ -246,6 +255,10 @@ class Household:
             "until": format_instant(now.wall_s + left_s),
             "for_s": round(left_s, 3),
         }
+
+
+def _told(now: Moment, by: str, action: str, subject: str, **detail: Any) -> AuditEntry:
+    return AuditEntry(now.wall_s, by, action, subject, detail)
 
 
 def _left_s(set_at: float, until_at: float, now: Moment) -> float:

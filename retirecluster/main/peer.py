@@ -41,6 +41,9 @@ class MainPeer(JsonLines):
         self._pings: list[Deferred[bool]] = []
         self._deadline: IDelayedCall | None = None
         self._closing: IDelayedCall | None = None
+        self._answering: dict[Deferred[Any], None] = {}
+        self.leaving = False
+        """It has said farewell: what it said before is seen to the end, and then its session is over."""
 
     @property
     def device_id(self) -> str | None:
@@ -89,7 +92,24 @@ class MainPeer(JsonLines):
             self._our_fault(Failure(), message)
         else:
             if answer is not None:
-                ensureDeferred(answer).addErrback(self._failed, message)
+                self._see_through(ensureDeferred(answer).addErrback(self._failed, message))
+
+    def _see_through(self, answering: Deferred[Any]) -> None:
+        if not answering.called:
+            self._answering[answering] = None
+            answering.addBoth(lambda _: self._answering.pop(answering, None))
+
+    async def answered(self) -> None:
+        """Returns once all messages that came so far have been dealt with."""
+        for each in list(self._answering):
+            waiting: Deferred[None] = Deferred()
+            each.addBoth(self._dealt_with, waiting)
+            await waiting
+
+    @staticmethod
+    def _dealt_with(result: object, waiting: Deferred[None]) -> object:
+        waiting.callback(None)
+        return result
 
     def _failed(self, failure: Failure, message: Message) -> None:
         if failure.check(ClusterError):

@@ -146,12 +146,13 @@ class DeviceRegistry:
             raise ClusterError("not_found", f"there is no device {device_id}")
         return device
 
-    def forget(self, peer: Peer, reason: str, *, closed: bool, grace_s: float = 0.0) -> None:
-        """A connection ended without a farewell; see `Scheduler.disconnected` for `closed` and `grace_s`."""
+    def forget(self, peer: Peer, reason: str, *, closed: bool, grace_s: float = 0.0, blamed: bool = True) -> None:
+        """A connection ended without a farewell; see `Scheduler.disconnected` for what is said of that."""
         device = self._release(peer)
         if device is not None:
             log.info("{device_id} disconnected: {reason}", device_id=device.device_id, reason=reason)
-            self.scheduler.disconnected(device, self.moment(), reason, closed=closed, grace_s=grace_s)
+            now = self.moment()
+            self.scheduler.disconnected(device, now, reason, closed=closed, grace_s=grace_s, blamed=blamed)
             self.turns.ask()
 
     def farewell(self, peer: Peer, reason: str) -> None:

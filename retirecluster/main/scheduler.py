@@ -268,11 +268,12 @@ def _submitted(
     spec: TaskSpec, rest: Any, made: dict[str, Task], known: Mapping[str, tuple[str, str | None]]
 ) -> Submitted:
     key = spec.idempotency_key
+    state = State.BLOCKED.value if spec.options.verify > 1 else State.QUEUED.value
     if not key:
-        return Submitted(next(rest).task_id, State.QUEUED.value)
+        return Submitted(next(rest).task_id, state)
     if key in made:
-        return Submitted(made[key].task_id, State.QUEUED.value)
-    return Submitted(known[key][0], State.QUEUED.value, created=False)
+        return Submitted(made[key].task_id, state)
+    return Submitted(known[key][0], state, created=False)
 
 
 def _result_document(data: Any, epoch: int | None) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any
 
 from attrs import define, field
-from twisted.internet.defer import ensureDeferred
+from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
@@ -17,7 +17,7 @@ from retirecluster.domain.errors import ClusterError
 from retirecluster.domain.lifecycle import State
 from retirecluster.domain.scheduler import Assign, Moment, Stop
 from retirecluster.main.events import EventBus
-from retirecluster.main.heartbeat import HeartbeatMonitor, attempts_json
+from retirecluster.main.heartbeat import HeartbeatMonitor, attempts_json, stopped_json
 from retirecluster.main.household import Household
 from retirecluster.main.outputs import OutputBoard
 from retirecluster.main.peer import MainPeer
@@ -28,7 +28,8 @@ from retirecluster.store import reads
 from retirecluster.wire.messages import Message
 
 log = Logger()
-
+HEARTBEAT_WAITS_S = 1.0
+"""How long the answer to a heartbeat may wait for the disk."""
 
 Answer = Coroutine[Any, Any, None] | None
 Handler = Callable[[MainPeer, Message], Answer]
@@ -90,6 +91,7 @@ class ClusterServer(ServerFactory):
         self.clock = clock
         self.moment = moment
         self.peers: set[MainPeer] = set()
+        self.closing = False
         self.handlers: dict[str, Handler] = {
             "register": self._register,
             "heartbeat": self._heartbeat,
@@ -122,10 +124,12 @@ class ClusterServer(ServerFactory):
         """A connection has ended."""
         self.peers.discard(peer)
         self.limits.leave(peer.host)
-        self.registry.forget(peer, reason, closed=closed, grace_s=grace_s)
+        if not peer.leaving:
+            self.registry.forget(peer, reason, closed=closed, grace_s=grace_s, blamed=not self.closing)
 
     def close(self) -> None:
         """Say farewell to everybody."""
+        self.closing = True
         for peer in list(self.peers):
             peer.tell("disconnect", {"reason": "the main is stopping"})
             peer.hang_up()
@@ -152,27 +156,27 @@ class ClusterServer(ServerFactory):
             bodies = await self.scheduler.database.read(reads.bodies_txn, [effect.task.seq for effect in part])
             for effect in part:
                 self._send_assign(effect, bodies[effect.task.seq])
-                if effect.task.attempt is effect.attempt and effect.task.state is State.CANCELLING:
-                    # The stop went out while the body was read: it was too early for the worker.
-                    task = effect.task
-                    reason = task.reason
-                    self._send_stop(
-                        Stop(effect.device_id, effect.session_no, task.task_id, effect.attempt.epoch, reason)
-                    )
 
     def _not_assigned(self, failure: Failure, effects: list[Assign]) -> None:
         """Give back what could not be sent: the devices know nothing of it."""
         log.failure("assignments could not be read", failure)
         for effect in effects:
             if effect.task.attempt is effect.attempt:
-                reason = "its specification could not be read"
-                self.scheduler.scheduler.attempts.refused(effect.task, effect.attempt, self.moment(), reason)
+                self._give_back(effect, "its specification could not be read")
         self.scheduler.turns.ask()
 
     def _send_assign(self, effect: Assign, body: str) -> None:
         peer = self.registry.session(effect.device_id, effect.session_no)
-        if isinstance(peer, MainPeer) and effect.task.attempt is effect.attempt:
+        if not isinstance(peer, MainPeer) or effect.task.attempt is not effect.attempt:
+            return
+        if effect.task.state is State.CANCELLING:  # since it was granted: it has not left, and need not
+            self._give_back(effect, effect.task.reason)
+            self.scheduler.turns.ask()
+        else:
             peer.assign(effect.task.task_id, effect.attempt.epoch, body)
+
+    def _give_back(self, effect: Assign, reason: str) -> None:
+        self.scheduler.scheduler.attempts.refused(effect.task, effect.attempt, self.moment(), reason)
 
     def _send_stop(self, effect: Stop) -> None:
         peer = self.registry.session(effect.device_id, effect.session_no)
@@ -202,7 +206,7 @@ class ClusterServer(ServerFactory):
             "offline_after_s": settings.offline_after_s,
             "lease_s": settings.lease_s,
             "resume": attempts_json(registration.resume),
-            "stop": attempts_json(registration.stop),
+            "stop": stopped_json(registration.stop, self.scheduler.scheduler),
             "task_limits": self.task_limits,
             "files": self.scheduler.files.door(peer.device_id, registration.session_no),
         }
@@ -213,10 +217,22 @@ class ClusterServer(ServerFactory):
         if not peer.session.heartbeats.take(self.clock.seconds()):
             raise ClusterError("rate_limited", "more than two heartbeats a second: this one was not stored")
         answer = self.heartbeat.process_heartbeat(peer.device_id, message)
-        if answer["stop"]:
-            # The worker kills and forgets these: that they are over must not be undone by a crash.
-            await self.scheduler.turns.committed()
+        if answer["stop"] and not await self._on_disk_soon():
+            # The worker kills and forgets these: that they are over must not be undone by a crash. Next time, then.
+            answer["stop"] = []
         peer.tell("heartbeat_ack", answer, message)
+
+    async def _on_disk_soon(self) -> bool:
+        """Whether what was decided so far gets to the disk while a heartbeat can wait for it."""
+        told: Deferred[bool] = Deferred()
+
+        def tell(on_disk: bool) -> None:
+            if not told.called:
+                told.callback(on_disk)
+
+        self.scheduler.turns.committed().addCallbacks(lambda _: tell(True), lambda _: tell(False))
+        told.addTimeout(HEARTBEAT_WAITS_S, self.clock, onTimeoutCancel=lambda *_: False)
+        return await told
 
     def _availability(self, peer: MainPeer, message: Message) -> None:
         assert peer.device_id is not None
@@ -280,10 +296,12 @@ class ClusterServer(ServerFactory):
         assert peer.device_id is not None
         self.registry.update_device_status(peer.device_id, draining=draining)
 
-    def _disconnect(self, peer: MainPeer, message: Message) -> None:
+    async def _disconnect(self, peer: MainPeer, message: Message) -> None:
         reason = message.data.get("reason") or "no reason given"
+        peer.leaving = True
+        await peer.answered()  # a result whose files are still being looked at came before the farewell
         if message.data.get("returning"):
-            self.registry.forget(peer, reason, closed=False)
+            self.registry.forget(peer, reason, closed=False, blamed=False)  # it may be our silence that it gave up on
         else:
             self.registry.farewell(peer, reason)
         peer.hang_up()

@@ -9,6 +9,7 @@ import atexit
 import logging
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from typing import Any
 
 from attrs import define
 from twisted.application.service import MultiService
+from twisted.internet.abstract import isIPAddress
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.error import CannotListenError, ReactorNotRunning
 from twisted.internet.interfaces import IListeningPort, IReactorCore
@@ -31,6 +33,8 @@ from retirecluster.domain import failpoints
 from retirecluster.domain.errors import ClusterError
 from retirecluster.domain.history import History
 from retirecluster.domain.scheduler import Assign, Moment, Scheduler, Settings, Turn
+from retirecluster.domain.scheduler.scoring import STRATEGIES
+from retirecluster.main.beacon import Beacon
 from retirecluster.main.cleaning import DAY_S, Cleaner
 from retirecluster.main.cluster import Cluster
 from retirecluster.main.device_tokens import DeviceTokens
@@ -48,12 +52,15 @@ from retirecluster.main.space import Reserve, Space
 from retirecluster.main.task_files import TaskFiles
 from retirecluster.main.tokens import AdminToken
 from retirecluster.main.turns import Turns
+from retirecluster.main.waker import Waker
 from retirecluster.options import DaemonOptions
 from retirecluster.store.database import Database
 from retirecluster.store.folder import DataFolder
 from retirecluster.store.household import load_txn
 from retirecluster.store.writes import WriteSet
 from retirecluster.web.service import make_site
+from retirecluster.wire.beacon import Announcement
+from retirecluster.wire.multicast import interface_addresses
 
 log = Logger()
 STORE_FAILED_STATUS = 74
@@ -113,6 +120,7 @@ class Rooms:
     files: TaskFiles
     household: Household
     histories: HistoryFile
+    waker: Waker
 
     @classmethod
     def build(
@@ -140,6 +148,7 @@ class Rooms:
             max_tasks=settings["max_tasks"],
         )
         scheduler = Scheduler.create(limits, random or SystemRandom(), began)
+        scheduler.queues.use(STRATEGIES[settings["placement"]])
         database.restore(scheduler, began)
         events, outputs = EventBus(last_no=scheduler.ledger.last_event_no), OutputBoard()
 
@@ -155,6 +164,7 @@ class Rooms:
         if not reserve.make():
             log.warn("no room for the reserve of {size} bytes in {folder}", size=reserve.size_bytes, folder=folder)
         turns = Turns(scheduler, database, reactor, moment, deliver, fatal, reached, make_room=reserve.give_back)
+        database.broken = turns.broken
         registry = DeviceRegistry(scheduler, turns, moment)
         files = _files(settings, database, scheduler, registry, reactor, moment)
         desk = TaskScheduler(scheduler, database, turns, moment, space, files)
@@ -163,6 +173,8 @@ class Rooms:
         heartbeat = HeartbeatMonitor(scheduler, registry, turns, events, reactor, moment, histories.history, tick_s)
         household = Household(database, scheduler, registry, turns, reactor, moment, settings["policy"])
         household.restore(*database.read_now(load_txn))
+        wake = (settings[name] for name in ("wake_on_lan", "wake_broadcast", "wake_port"))
+        waker = Waker(scheduler, turns, reactor, moment, *wake)
         cluster = Cluster(
             database,
             scheduler,
@@ -176,6 +188,7 @@ class Rooms:
             began,
             settings,
             household,
+            waker,
         )
         server = ClusterServer(
             server_id=database.cluster_id,
@@ -217,6 +230,7 @@ class Rooms:
             files,
             household,
             histories,
+            waker,
         )
 
 
@@ -271,6 +285,7 @@ class MainNode(MultiService):
             clock=reactor,
         )
         self.ports: list[IListeningPort] = []
+        self.beacon: Beacon | None = None
         self.failed = False
 
     @property
@@ -295,6 +310,10 @@ class MainNode(MultiService):
         rooms.cleaner.start()
         rooms.household.start()
         rooms.histories.start()
+        rooms.waker.start()
+        if wants_beacon(settings):
+            self.beacon = _beacon(settings, rooms.database.cluster_id, self.worker_port, self.web_port, self.reactor)
+            self.beacon.start()
         rooms.turns.ask()
         counts = rooms.scheduler.ledger.tasks
         log.info("cluster {id}, start {no}", id=rooms.database.cluster_id, no=rooms.database.incarnation)
@@ -313,6 +332,9 @@ class MainNode(MultiService):
         rooms.cleaner.stop()
         rooms.household.stop()
         rooms.histories.stop()
+        rooms.waker.stop()
+        if self.beacon is not None:
+            await self.beacon.stop()
         for port in self.ports:
             stopped = port.stopListening()
             if stopped is not None:
@@ -354,6 +376,22 @@ def _listen(reactor: Any, port: int, factory: Any, host: str, setting: str) -> I
         print(f"retire-main: {setting}: {host}:{port} cannot be used: {error.socketError}", file=sys.__stderr__)
         sys.exit(2)
     return listening
+
+
+def wants_beacon(settings: dict[str, Any]) -> bool:
+    """Whether this main says on the network where it is: as its setting says, else if it can be reached from there."""
+    return bool(settings["host"] not in LOOPBACK if settings["beacon"] is None else settings["beacon"])
+
+
+def _beacon(settings: dict[str, Any], cluster_id: str, port: int, web_port: int, reactor: Any) -> Beacon:
+    """The beacon, through the interface that the main listens on, or through all if it listens everywhere."""
+    host = settings["host"]
+    everywhere = host in ("0.0.0.0", "::")
+    address = host if isIPAddress(host) and not everywhere else "127.0.0.1" if host in LOOPBACK else ""
+    name = settings["cluster_name"] or socket.gethostname()[:64] or "main"
+    announcement = Announcement(cluster_id, name, address, port, web_port)
+    interfaces = (lambda: [address]) if address else interface_addresses
+    return Beacon(reactor, announcement, interfaces, SystemRandom())
 
 
 def check_exposure(settings: dict[str, Any]) -> None:

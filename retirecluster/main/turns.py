@@ -219,6 +219,11 @@ class Turns:
             waiter.errback(ClusterError("shutting_down", "the main cannot write to its disk, and stops"))
         self.fatal(failure)
 
+    def broken(self, failure: Failure) -> None:
+        """Something else that was to be written has found the disk, or the database, broken."""
+        if not self.stopped:
+            self._stop(failure, [])
+
     @staticmethod
     def _report(failure: Failure) -> None:
         log.failure("a turn's effects failed", failure)

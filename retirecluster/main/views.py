@@ -10,6 +10,7 @@ from retirecluster.domain.devices import DEVICE_INFO, HARDWARE_SPECS
 from retirecluster.domain.history import History
 from retirecluster.domain.lifecycle import State
 from retirecluster.domain.scheduler import Device, Moment, Scheduler
+from retirecluster.domain.trust import figures
 from retirecluster.domain.units import format_instant
 
 INSTANTS = ("created_at", "started_at", "finished_at", "deadline_at", "granted_at", "at")
@@ -41,6 +42,7 @@ def device_document(device: Device, now: Moment) -> dict[str, Any]:
         "uptime_s": metrics.get("uptime"),
         "last_seen_at": format_instant(device.last_seen_at),
         "last_seen_s": round(max(0.0, now.wall_s - device.last_seen_at), 3),
+        "trust": round(device.trust, 3),
     }
 
 
@@ -61,6 +63,8 @@ def device_details(device: Device, now: Moment) -> dict[str, Any]:
         "capabilities": list(profile.capabilities),
         "task_types": None if profile.task_types is None else sorted(profile.task_types),
         "paused": _pause(device, now),
+        "quarantine": {"reason": device.quarantine} if device.quarantine else None,
+        "trust_ledger": {name: round(figure, 3) for name, figure in figures(device.ledger).items()},
         "profile": profile_facts(device.register),
         "metrics": dict(device.metrics),
         "register": dict(device.register),

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from retirecluster.config import default_data_dir
 from retirecluster.domain.errors import ClusterError
-from retirecluster.store.backup import back_up, restore
+from retirecluster.store.backup import back_up, back_up_files, restore
 from retirecluster.store.folder import DataFolder
 
 
@@ -43,17 +43,22 @@ def _parser() -> ArgumentParser:
         else:
             command.add_argument("--data-dir", required=True)
             command.add_argument("file")
+        command.add_argument("--without-files", action="store_true")
     return parser
 
 
 def _back_up(args: Namespace, files: DataFolder, now_s: float) -> list[str]:
-    return [str(back_up(files, Path(args.output) if args.output else None, now_s))]
+    made = back_up(files, Path(args.output) if args.output else None, now_s)
+    moved = None if args.without_files else back_up_files(files, made)
+    return [str(made)] if moved is None or not (moved.count or moved.missing) else [str(made), f"with {moved}"]
 
 
 def _restore(args: Namespace, files: DataFolder, now_s: float) -> list[str]:
-    done = restore(Path(args.file), files, now_s)
+    done = restore(Path(args.file), files, now_s, not args.without_files)
     states = ", ".join(f"{count} {state}" for state, count in sorted(done.tasks.items())) or "none"
     lines = [f"{done.database} restored ({done.cluster_id}); tasks that had not ended: {states}"]
+    if done.files is not None:
+        lines.append(f"tasks' files: {done.files}")
     if done.aside is not None:
         lines.append(f"the database before is kept as {done.aside}")
     return lines

@@ -17,10 +17,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from retirecluster.domain.errors import ClusterError
-from retirecluster.store import migrations
+from retirecluster.store import file_backup, migrations
 from retirecluster.store.folder import DataFolder, lock_folder, sync
 from retirecluster.store.integrity import Found, check_file, open_for_reading
 
@@ -42,6 +42,8 @@ class Restored:
     cluster_id: str
     aside: Path | None
     tasks: dict[str, int]
+    files: file_backup.Moved | None = None
+    """The contents of tasks' files; None where those were left as they are."""
 
 
 def timestamp(now_s: float) -> str:
@@ -76,6 +78,22 @@ def back_up(files: DataFolder, output: Path | None, now_s: float) -> Path:
     return target
 
 
+def back_up_files(files: DataFolder, backup: Path) -> file_backup.Moved:
+    """Bring the contents that a backup names into its folder of files. Raises ClusterError bad_config.
+
+    They may be on their way out of the data folder meanwhile, so they come after the rows. Until this ends, the folder
+    may also have those of the backup that was replaced.
+    """
+    target = file_backup.folder_of(backup)
+    try:
+        wanted = file_backup.named(backup)
+        moved = file_backup.save(wanted, files.files, target)
+        file_backup.thin_out(wanted, target)
+    except (sqlite3.Error, OSError) as error:
+        raise ClusterError("bad_config", f"the files could not be copied to {target}: {error}") from None
+    return moved
+
+
 def _check_target(source: Path, target: Path) -> None:
     if target.is_dir():
         raise ClusterError("bad_config", f"{target} is a folder: name a file")
@@ -101,8 +119,10 @@ def _copy(source: Path, target: Path) -> None:
     sync(target)
 
 
-def restore(backup: Path, files: DataFolder, now_s: float) -> Restored:
+def restore(backup: Path, files: DataFolder, now_s: float, with_files: bool = True) -> Restored:
     """Put a backup in place of the database of a main that does not run; the replaced one is kept beside it.
+
+    The contents of its files come first, `with_files`: a crash before the database leaves what the next start enters.
 
     Raises ClusterError bad_config if a main runs there, or the file is not a sound backup of this cluster; then
     nothing was changed.
@@ -112,7 +132,8 @@ def restore(backup: Path, files: DataFolder, now_s: float) -> Restored:
         found = _check_backup(backup, files)
         draft = files.database.with_name("cluster.db.restoring")
         try:
-            return _put_in_place(backup, draft, files, found, now_s)
+            moved = _put_files_back(backup, files) if with_files else None
+            return evolve(_put_in_place(backup, draft, files, found, now_s), files=moved)
         except (sqlite3.Error, OSError, UnicodeError) as error:
             raise ClusterError("bad_config", f"{backup} could not be restored to {files.path}: {error}") from None
         finally:
@@ -120,6 +141,11 @@ def restore(backup: Path, files: DataFolder, now_s: float) -> Restored:
                 Path(f"{draft}{suffix}").unlink(missing_ok=True)
     finally:
         os.close(lock)
+
+
+def _put_files_back(backup: Path, files: DataFolder) -> file_backup.Moved | None:
+    wanted = file_backup.named(backup)
+    return file_backup.put_back(wanted, file_backup.folder_of(backup), files.files) if wanted else None
 
 
 def _check_backup(backup: Path, files: DataFolder) -> Found:

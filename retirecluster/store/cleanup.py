@@ -20,7 +20,8 @@ _FINAL = ", ".join(f"'{state}'" for state in sorted(FINAL))
 _OLDEST_ENDED = (
     "SELECT t.seq, t.state, 1 + (SELECT count(*) FROM attempts a WHERE a.task_seq = t.seq) "
     "+ EXISTS (SELECT 1 FROM results r WHERE r.task_seq = t.seq) "
-    "+ (SELECT count(*) FROM task_files f WHERE f.task_seq = t.seq) FROM tasks t "
+    "+ (SELECT count(*) FROM task_files f WHERE f.task_seq = t.seq) "
+    "+ (t.verify > 1) FROM tasks t "
     f"WHERE t.finished_at IS NOT NULL AND t.finished_at < ? AND t.state IN ({_FINAL}) ORDER BY t.finished_at LIMIT ?"
 )
 
@@ -52,8 +53,8 @@ def forget_tasks_txn(cursor: Any, ended_before_at: float, batch_rows: int = BATC
         states[State(state)] += 1
         rows += size
     marks = ", ".join("?" * len(chosen))
-    tables = (("task_files", "task_seq"), ("results", "task_seq"), ("attempts", "task_seq"), ("tasks", "seq"))
-    for table, column in tables:
+    for table in ("task_files", "results", "attempts", "verifications", "tasks"):
+        column = "seq" if table == "tasks" else "task_seq"
         cursor.execute(f"DELETE FROM {table} WHERE {column} IN ({marks})", chosen)
     return Forgotten(dict(states), rows, len(chosen) < len(candidates) or len(candidates) == batch_rows)
 
@@ -84,3 +85,11 @@ def _from_the_front(cursor: Any, table: str, key: str, condition: str, value: fl
         (value, batch_rows),
     )
     return Forgotten({}, cursor.rowcount, cursor.rowcount == batch_rows)
+
+
+def advance_retention_txn(cursor: Any, wall_s: float, ran_s: float) -> float:
+    """Move the clock of retention on by at most `ran_s` seconds, and never past the wall clock; what it says now."""
+    known = cursor.execute("SELECT retention_at FROM cluster").fetchone()[0]
+    now_at = wall_s if known is None else min(wall_s, known + ran_s)
+    cursor.execute("UPDATE cluster SET retention_at = ?", (now_at,))
+    return float(now_at)

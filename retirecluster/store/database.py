@@ -18,6 +18,7 @@ from attrs import define, field
 from twisted.enterprise import adbapi
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
+from twisted.python.failure import Failure
 
 from retirecluster.domain import failpoints
 from retirecluster.domain.errors import ClusterError
@@ -60,6 +61,8 @@ class Database:
     lock: int
     mark: Mark
     closed: bool = field(default=False)
+    broken: Callable[[Failure], None] = lambda failure: None
+    """Told when a change finds the disk, or the database, broken."""
 
     @classmethod
     def open(
@@ -106,7 +109,16 @@ class Database:
 
     def change(self, changing: Callable[..., T], *arguments: object) -> Deferred[T]:
         """Run a `*_txn` function that changes what no turn speaks of, in line with the turns."""
-        return self.writer.runWithConnection(_transaction, changing, *arguments)
+        return self.writer.runWithConnection(_transaction, changing, *arguments).addErrback(self._check)
+
+    def _check(self, failure: Failure) -> Failure:
+        """A disk that cannot be trusted is nothing that only the caller has to know of."""
+        error = failure.value
+        ours = isinstance(error, (sqlite3.IntegrityError, sqlite3.ProgrammingError))
+        disk = isinstance(error, (sqlite3.DatabaseError, OSError)) and not ours
+        if disk and store_failure(error) is StoreFailure.BROKEN:
+            self.broken(failure)
+        return failure
 
     def change_at_start(self, changing: Callable[..., T], *arguments: object) -> T:
         """The same, at once. Blocking: before anything is served. Raises ClusterError bad_config."""
@@ -296,6 +308,11 @@ def _restore(connection: sqlite3.Connection, scheduler: Scheduler, now: Moment) 
     reader = rows.TaskReader(scheduler.queues.class_for)
     for row, attempt in _unfinished(connection):
         scheduler.restore_task(reader.read(row), attempt, now)
+    pending = (
+        "SELECT t.task_id, v.copies FROM verifications v JOIN tasks t ON t.seq = v.task_seq AND v.state = 'pending'"
+    )
+    for task_id, copies in connection.execute(pending):
+        scheduler.verifications.restored(ledger.tasks[task_id], rows.copies_from(copies))
 
 
 def _unfinished(connection: sqlite3.Connection) -> Iterator[tuple[rows.Row, Any]]:

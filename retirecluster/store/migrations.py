@@ -73,6 +73,7 @@ def _back_up(connection: sqlite3.Connection, copy: Path) -> None:
     sync(draft)
     draft.chmod(0o600)
     draft.replace(copy)
+    sync(copy.parent)
 
 
 def apply(connection: sqlite3.Connection, number: int, script: str) -> None:

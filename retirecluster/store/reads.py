@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,8 @@ from retirecluster.store import rows
 
 _LIST = "seq, task_id, task_type, name, priority, state, epoch, created_at, started_at, finished_at, reason, labels"
 _ONE = (
-    _LIST + ", charged, crashes, timeout_s, max_retries, delivery, on_disconnect, deadline_at, requirements, retry_of"
+    _LIST + ", charged, crashes, timeout_s, max_retries, delivery, on_disconnect, deadline_at, requirements, retry_of, "
+    "verify"
 )
 
 
@@ -100,11 +102,34 @@ def task_txn(cursor: Any, task_id: str) -> dict[str, Any] | None:
         "deadline_at": row[18],
         "requirements": json.loads(row[19]) if row[19] else {},
         "retry_of": row[20],
+        "verify": row[21],
         "attempts": attempts,
         "device_id": _device_of(row[5], attempts[-1]["device_id"] if attempts else None),
         "result": _summary(cursor, row[0]),
     }
-    return document
+    return document if row[21] == 1 else document | _verification(cursor, row[0])
+
+
+def _verification(cursor: Any, task_seq: int) -> dict[str, Any]:
+    """What became of a verified task's copies; its device is that of the copy whose result counts."""
+    state, reason, text = cursor.execute(
+        "SELECT state, reason, copies FROM verifications WHERE task_seq = ?", (task_seq,)
+    ).fetchone()
+    copies = [{name: value or None for name, value in each.items() if name != "seq"} for each in json.loads(text)]
+    return {
+        "verified": state == "agreed",
+        "verification": {"state": state, "reason": reason, "copies": copies},
+        "device_id": _right_device(copies) if state in ("agreed", "impossible") else None,
+    }
+
+
+def _right_device(copies: list[dict[str, Any]]) -> str | None:
+    """The device of the first copy that gave what most gave."""
+    counts = Counter(each["sha256"] for each in copies if each["sha256"])
+    if not counts:
+        return None
+    digest = counts.most_common(1)[0][0]
+    return next(each["device_id"] for each in copies if each["sha256"] == digest)
 
 
 def _summary(cursor: Any, task_seq: int) -> dict[str, Any] | None:
@@ -172,11 +197,13 @@ def bodies_txn(cursor: Any, seqs: Sequence[int]) -> dict[int, str]:
 def resubmission_txn(cursor: Any, task_id: str) -> tuple[str, dict[str, Any]] | None:
     """(state, task document) of a task that is to be submitted again, its idempotency key left out."""
     row = cursor.execute(
-        "SELECT state, body, deadline_at - created_at, max_retries FROM tasks WHERE task_id = ?", (task_id,)
+        "SELECT state, body, deadline_at - created_at, max_retries, verify FROM tasks WHERE task_id = ?", (task_id,)
     ).fetchone()
     if row is None:
         return None
     document = json.loads(row[1]) | {"deadline_s": row[2], "max_retries": row[3]}
+    if row[4] > 1:
+        document["verify"] = row[4]
     document.pop("submitter", None)  # whoever submits it now
     return row[0], document
 

@@ -6,30 +6,35 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from attrs import asdict
+
 from retirecluster.domain.devices import Presence, profile_from_register
 from retirecluster.domain.lifecycle import State
 from retirecluster.domain.requirements import Requirements
 from retirecluster.domain.scheduler.picture import Attempt, Device, Task
 from retirecluster.domain.scheduler.placement import RequirementClass
+from retirecluster.domain.scheduler.verifications import Copy, Verification
 from retirecluster.domain.tasks import Options, TaskSpec, encode
+from retirecluster.domain.trust import ledger_document, ledger_from
 
 Row = tuple[Any, ...]
 
 NEW_TASK_COLUMNS = (
     "seq, task_id, task_type, name, priority, state, epoch, charged, crashes, order_s, created_at, started_at, "
     "finished_at, deadline_at, not_before_at, reason, timeout_s, max_retries, delivery, on_disconnect, labels, "
-    "requirements, retry_of, idempotency_key, request_digest, body"
+    "requirements, retry_of, idempotency_key, request_digest, body, verify, forgiven, moves"
 )
 ATTEMPT_COLUMNS = (
-    "task_seq, epoch, device_id, session_no, granted_at, started_at, finished_at, outcome, charged, reason"
+    "task_seq, epoch, device_id, session_no, granted_at, started_at, finished_at, outcome, charged, reason, taken_back"
 )
 DEVICE_COLUMNS = (
     "device_id, session_no, presence, role_override, draining, cordoned, deaths, reason, first_seen_at, last_seen_at, "
-    "completed, failed, register"
+    "completed, failed, register, trust_ledger, quarantine, probe_after_s, drain_until_at"
 )
 RESTORE_COLUMNS = (
     "seq, task_id, task_type, name, priority, state, epoch, charged, crashes, order_s, created_at, started_at, "
-    "deadline_at, not_before_at, reason, timeout_s, max_retries, delivery, on_disconnect, requirements"
+    "deadline_at, not_before_at, reason, timeout_s, max_retries, delivery, on_disconnect, verify, requirements, "
+    "forgiven, moves"
 )
 
 
@@ -62,6 +67,9 @@ def new_task_row(task: Task, spec: TaskSpec) -> Row:
         spec.idempotency_key,
         spec.request_digest,
         spec.body,
+        options.verify,
+        task.forgiven,
+        task.moves,
     )
 
 
@@ -76,6 +84,8 @@ def task_update(task: Task) -> Row:
         task.finished_at,
         task.not_before_at,
         task.reason,
+        task.forgiven,
+        task.moves,
         task.seq,
     )
 
@@ -92,6 +102,7 @@ def attempt_row(attempt: Attempt) -> Row:
         attempt.outcome,
         int(attempt.charged),
         attempt.reason,
+        attempt.taken_back,
     )
 
 
@@ -110,6 +121,10 @@ def device_row(device: Device) -> Row:
         device.completed,
         device.failed,
         encode(device.register),
+        encode(ledger_document(device.ledger)),
+        device.quarantine,
+        device.probe_after_s,
+        device.drain_until_at,
     )
 
 
@@ -131,7 +146,21 @@ def device_from_row(row: Row) -> Device:
         completed=row[10],
         failed=row[11],
         register=register,
+        ledger=ledger_from(json.loads(row[13])),
+        quarantine=row[14],
+        probe_after_s=row[15],
+        drain_until_at=row[16],
     )
+
+
+def verification_row(verification: Verification) -> Row:
+    copies = encode([asdict(each) for each in verification.copies])
+    return (verification.task.seq, verification.state, verification.reason, copies)
+
+
+def copies_from(text: str) -> list[Copy]:
+    """The copies in a row of `verifications`."""
+    return [Copy(**each) for each in json.loads(text)]
 
 
 def attempt_from_row(row: Row) -> Attempt:
@@ -148,6 +177,7 @@ def attempt_from_row(row: Row) -> Attempt:
         outcome=row[7],
         charged=bool(row[8]),
         reason=row[9],
+        taken_back=row[10],
     )
 
 
@@ -161,14 +191,14 @@ class TaskReader:
 
     def read(self, row: Row) -> Task:
         """The task of a row of RESTORE_COLUMNS; its body stays in the store."""
-        option_key = row[15:19]
+        option_key = row[15:20]
         options = self._options.get(option_key)
         if options is None:
             options = self._options[option_key] = Options(*option_key)
-        class_key = (row[19], row[2], options.at_most_once)
+        class_key = (row[20], row[2], options.at_most_once)
         queue = self._classes.get(class_key)
         if queue is None:
-            document: Mapping[str, Any] = json.loads(row[19]) if row[19] else {}
+            document: Mapping[str, Any] = json.loads(row[20]) if row[20] else {}
             demand = Requirements.from_document(document)
             queue = self._classes[class_key] = self._class_for(demand, row[2], options.at_most_once)
         return Task(
@@ -190,4 +220,6 @@ class TaskReader:
             deadline_at=row[12],
             not_before_at=row[13],
             reason=row[14],
+            forgiven=row[21],
+            moves=row[22],
         )

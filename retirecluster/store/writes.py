@@ -6,18 +6,19 @@ from typing import Any
 
 from attrs import frozen
 
+from retirecluster.domain.audit import AuditEntry
 from retirecluster.domain.scheduler.turn import Refused, Turn
 from retirecluster.domain.tasks import encode
 from retirecluster.store import rows
 from retirecluster.store.files import PUT_INPUT, PUT_TASK_FILE, output_rows
 
-_INSERT_TASK = f"INSERT INTO tasks ({rows.NEW_TASK_COLUMNS}) VALUES ({', '.join('?' * 26)})"
+_INSERT_TASK = f"INSERT INTO tasks ({rows.NEW_TASK_COLUMNS}) VALUES ({', '.join('?' * 29)})"
 _UPDATE_TASK = (
     "UPDATE tasks SET state = ?, epoch = ?, charged = ?, crashes = ?, started_at = ?, finished_at = ?, "
-    "not_before_at = ?, reason = ? WHERE seq = ?"
+    "not_before_at = ?, reason = ?, forgiven = ?, moves = ? WHERE seq = ?"
 )
-_PUT_ATTEMPT = f"INSERT OR REPLACE INTO attempts ({rows.ATTEMPT_COLUMNS}) VALUES ({', '.join('?' * 10)})"
-_PUT_DEVICE = f"INSERT OR REPLACE INTO devices ({rows.DEVICE_COLUMNS}) VALUES ({', '.join('?' * 13)})"
+_PUT_ATTEMPT = f"INSERT OR REPLACE INTO attempts ({rows.ATTEMPT_COLUMNS}) VALUES ({', '.join('?' * 11)})"
+_PUT_DEVICE = f"INSERT OR REPLACE INTO devices ({rows.DEVICE_COLUMNS}) VALUES ({', '.join('?' * 17)})"
 _PUT_RESULT = "INSERT OR REPLACE INTO results (task_seq, epoch, document) VALUES (?, ?, ?)"
 _INSERT_EVENT = (
     "INSERT INTO events (event_no, at, subject, kind, task_id, device_id, data) VALUES (?, ?, ?, ?, ?, ?, ?)"
@@ -26,6 +27,23 @@ _KEEP_REFUSED = (
     "INSERT INTO refused_results (at, task_id, epoch, device_id, kind, reason, document) VALUES (?, ?, ?, ?, ?, ?, ?)"
 )
 _INSERT_AUDIT = "INSERT INTO audit (at, actor, action, subject, detail) VALUES (?, ?, ?, ?, ?)"
+_COPY_BODY = "UPDATE tasks SET body = (SELECT body FROM tasks WHERE seq = ?2) WHERE seq = ?1"
+_COPY_INPUTS = (
+    "INSERT INTO task_files (task_seq, epoch, direction, name, sha256, size_bytes, executable) "
+    "SELECT ?1, epoch, direction, name, sha256, size_bytes, executable FROM task_files "
+    "WHERE task_seq = ?2 AND direction = 'input'"
+)
+_ADOPT_RESULT = (
+    "INSERT OR REPLACE INTO results (task_seq, epoch, document) "
+    "SELECT ?1, epoch, document FROM results WHERE task_seq = ?2"
+)
+_ADOPT_OUTPUTS = (
+    "INSERT OR REPLACE INTO task_files (task_seq, epoch, direction, name, sha256, size_bytes, executable) "
+    "SELECT ?1, f.epoch, f.direction, f.name, f.sha256, f.size_bytes, f.executable FROM task_files f "
+    "JOIN results r ON r.task_seq = f.task_seq AND r.epoch = f.epoch "
+    "WHERE f.task_seq = ?2 AND f.direction = 'output'"
+)
+_PUT_VERIFICATION = "INSERT OR REPLACE INTO verifications (task_seq, state, reason, copies) VALUES (?, ?, ?, ?)"
 _TRIM_REFUSED = "DELETE FROM refused_results WHERE refused_no <= (SELECT max(refused_no) FROM refused_results) - ?"
 REFUSED_KEPT = 1000
 """Refused results that are kept: the newest."""
@@ -49,6 +67,9 @@ class WriteSet:
     running_s: float
     inputs: list[rows.Row]
     outputs: list[rows.Row]
+    copied: list[rows.Row]
+    adopted: list[rows.Row]
+    verifications: list[rows.Row]
 
     @classmethod
     def of(cls, turn: Turn, running_s: float) -> WriteSet:
@@ -66,7 +87,7 @@ class WriteSet:
                 for each in turn.events
             ],
             refused=[_refused_row(each) for each in turn.refused],
-            audited=[(each.at, each.actor, each.action, each.subject, encode(each.detail)) for each in turn.audited],
+            audited=[_audit_row(each) for each in turn.audited],
             running_s=running_s,
             inputs=[
                 (task.seq, each.name, each.sha256, int(each.executable))
@@ -78,6 +99,9 @@ class WriteSet:
                 for each in turn.results
                 for row in output_rows(each.task_seq, each.epoch, each.document.get("artifacts") or ())
             ],
+            copied=[(each.task_seq, each.from_seq) for each in turn.copied],
+            adopted=[(each.task_seq, each.from_seq) for each in turn.adopted],
+            verifications=[rows.verification_row(each) for each in turn.verifications.values()],
         )
 
 
@@ -86,6 +110,15 @@ def _refused_row(each: Refused) -> rows.Row:
     if len(text) > REFUSED_CHARS:
         text = encode({"cut_after_chars": REFUSED_CHARS, "text": text[:REFUSED_CHARS]})
     return (each.at, each.task_id, each.epoch, each.device_id, each.kind, each.reason, text)
+
+
+def _audit_row(each: AuditEntry) -> rows.Row:
+    return (each.at, each.actor, each.action, each.subject, encode(each.detail))
+
+
+def put_audit_txn(cursor: Any, entry: AuditEntry) -> None:
+    """Write down what a person does, within the transaction that does it."""
+    cursor.execute(_INSERT_AUDIT, _audit_row(entry))
 
 
 def write_txn(cursor: Any, writes: WriteSet) -> int:
@@ -106,6 +139,11 @@ def write_txn(cursor: Any, writes: WriteSet) -> int:
         (_INSERT_AUDIT, writes.audited),
         (PUT_INPUT, writes.inputs),
         (PUT_TASK_FILE, writes.outputs),
+        (_COPY_BODY, writes.copied),
+        (_COPY_INPUTS, writes.copied),
+        (_ADOPT_RESULT, writes.adopted),
+        (_ADOPT_OUTPUTS, writes.adopted),
+        (_PUT_VERIFICATION, writes.verifications),
     ):
         if many:
             cursor.executemany(statement, many)

@@ -72,6 +72,11 @@ def acting(action: str) -> Handler:
     return act
 
 
+async def release(web: Web, call: Call) -> Answer:
+    """Believe a device again that is suspect or in quarantine."""
+    return success(await web.cluster.release_device(call.path["device_id"]))
+
+
 async def metrics(web: Web, call: Call) -> Answer:
     """What a device reported lately, in steps of a minute, an hour or a day."""
     return success(web.cluster.device_history(call.path["device_id"], window_s(call)))
@@ -108,6 +113,11 @@ async def give_back(web: Web, call: Call) -> Answer:
 async def ping(web: Web, call: Call) -> Answer:
     """Ask a device for a sign of life."""
     return success(await web.cluster.ping(call.path["device_id"]))
+
+
+async def wake(web: Web, call: Call) -> Answer:
+    """Send a packet that wakes a sleeping device."""
+    return success(await web.cluster.wake(call.path["device_id"]))
 
 
 async def set_role(web: Web, call: Call) -> Answer:

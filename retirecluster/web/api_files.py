@@ -82,6 +82,7 @@ async def get(web: Web, call: Call) -> Answer | Download:
         return await _head(web, call, digest)
     if device is not None:
         await web.files.check_reader(device, digest)
+        web.files.scheduler.queues.holdings.fetched(device, digest)
     return download(web, digest, digest)
 
 

@@ -67,12 +67,12 @@ async def submit(web: Web, call: Call) -> Answer:
     document = decode(call.request.content.read())
     key = call.header(b"Idempotency-Key")
     if isinstance(document, list):
-        return await _submit_many(web, document, key)
+        return await _submit_many(web, document, key, call.submitter)
     if not isinstance(document, dict):
         raise ClusterError("not_an_object", "the body must be a task (a JSON object) or an array of tasks")
     if key is not None and document.get("idempotency_key") is None:
         document["idempotency_key"] = key
-    [submitted] = await web.cluster.submit([spec_from_document(document)])
+    [submitted] = await web.cluster.submit([spec_from_document(document, submitter=call.submitter)])
     status = submitted.status
     if not submitted.created:
         status = (await web.cluster.task(submitted.task_id))["status"]
@@ -80,24 +80,24 @@ async def submit(web: Web, call: Call) -> Answer:
     return answer.with_headers((b"Location", f"/api/v1/tasks/{submitted.task_id}".encode("ascii")))
 
 
-async def _submit_many(web: Web, documents: list[Any], key: str | None) -> Answer:
+async def _submit_many(web: Web, documents: list[Any], key: str | None, submitter: str) -> Answer:
     if key is not None:
         problem = Problem("Idempotency-Key", "is for one task; in an array each carries its own idempotency_key")
         raise invalid([problem])
     if not 1 <= len(documents) <= MAX_TASKS:
         raise invalid([Problem("", f"an array must have 1 to {MAX_TASKS} tasks, has {len(documents)}")])
-    submitted = await web.cluster.submit(await _specs(web, documents))
+    submitted = await web.cluster.submit(await _specs(web, documents, submitter))
     return success({"tasks": [{"task_id": each.task_id, "status": each.status} for each in submitted]}, 201)
 
 
-async def _specs(web: Web, documents: list[Any]) -> list[TaskSpec]:
+async def _specs(web: Web, documents: list[Any], submitter: str) -> list[TaskSpec]:
     """The specifications of many documents; between slices others get their turn."""
     specs: list[TaskSpec] = []
     for start in range(0, len(documents), SLICE):
         if start:
             await deferLater(web.cluster.clock, 0)
         part = documents[start : start + SLICE]
-        specs += [spec_from_document(each, f"[{start + index}]") for index, each in enumerate(part)]
+        specs += [spec_from_document(each, f"[{start + index}]", submitter) for index, each in enumerate(part)]
     return specs
 
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define, frozen
 
+from retirecluster.domain.audit import ADMIN
 from retirecluster.domain.errors import ClusterError, invalid
-from retirecluster.domain.fields import Boolean, Field, Integer, Number, Problem, Record
+from retirecluster.domain.fields import Boolean, Field, Integer, Number, Problem, Record, shown
 from retirecluster.main.cluster import Cluster
 from retirecluster.main.task_files import TaskFiles
 from retirecluster.web.hub import StreamHub
@@ -22,6 +23,7 @@ _INTEGER = re.compile(r"-?\d{1,20}")
 _NUMBER = re.compile(r"-?\d{1,20}(\.\d{0,20})?(e[+-]?\d{1,3})?", re.IGNORECASE)
 _TRUTHS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 NO_QUERY = Record((), closed=True)
+_SUBMITTER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,99}")
 
 
 @frozen
@@ -63,6 +65,20 @@ class Call:
             raise ClusterError("bad_field", f"the header {name.decode()} stands {len(values)} times", field="header")
         text: str = values[0].decode("latin-1")
         return text
+
+    @property
+    def submitter(self) -> str:
+        """Who submits: whoever has the token, by the name that the header Submitter gives. Raises ClusterError.
+
+        The name is not proved: it keeps apart the warm tasks of people who trust each other with one token.
+        """
+        name = self.header(b"Submitter")
+        if name is None:
+            return ADMIN
+        if not _SUBMITTER.fullmatch(name):
+            what = f"the header Submitter must be 1 to 100 letters, digits and . _ @ -, not {shown(name)}"
+            raise ClusterError("bad_field", what, field="header")
+        return f"{ADMIN}/{name}"
 
 
 def read_query(fields: Record, args: Mapping[bytes, list[bytes]]) -> dict[str, Any]:

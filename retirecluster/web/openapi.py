@@ -59,7 +59,7 @@ def operation(route: Route) -> Schema:
     }
     parameters = [_variable(name) for name in variables(route)] + [_parameter(each) for each in route.query.fields]
     if route.takes:
-        parameters.append(_idempotency_key())
+        parameters += [_idempotency_key(), _submitter()]
         described["requestBody"] = {"required": True, "content": _content((JSON,), route.takes)}
         described["responses"]["200"] = _response(route)
     elif route.raw:
@@ -103,6 +103,15 @@ def _idempotency_key() -> Schema:
         "in": "header",
         "description": "for a single task: the same key and body again give the same task, answered with 200",
         "schema": {"type": "string", "maxLength": 200},
+    }
+
+
+def _submitter() -> Schema:
+    return {
+        "name": "Submitter",
+        "in": "header",
+        "description": "who submits, of those who have the token: warm tasks of different submitters share no process",
+        "schema": {"type": "string", "maxLength": 100},
     }
 
 

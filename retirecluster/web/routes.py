@@ -135,6 +135,14 @@ DEVICES = (
         ADMIN,
         body=api_devices.NO_FIELDS,
     ),
+    Route(
+        "POST",
+        f"{API}/devices/{{device_id}}/wake",
+        api_devices.wake,
+        "Wake a device that sleeps",
+        ADMIN,
+        body=api_devices.NO_FIELDS,
+    ),
     *(
         Route(
             "POST",
@@ -150,6 +158,14 @@ DEVICES = (
             ("cordon", "Give a device no new tasks until a person says otherwise"),
             ("uncordon", "End the cordon of a device"),
         )
+    ),
+    Route(
+        "POST",
+        f"{API}/devices/{{device_id}}/release",
+        api_devices.release,
+        "Believe a device again that is suspect or in quarantine",
+        ADMIN,
+        body=api_devices.NO_FIELDS,
     ),
     Route(
         "POST",
@@ -238,6 +254,14 @@ TEXTS = (
         "/text/tasks/{task_id}",
         text_views.task,
         "One task, a line for each thing known",
+        query=VIEW,
+        media_types=TABLES,
+    ),
+    Route(
+        "GET",
+        "/text/tasks/{task_id}/why",
+        text_views.why,
+        "Why a task waits, and the nearest changes that would let it run",
         query=VIEW,
         media_types=TABLES,
     ),

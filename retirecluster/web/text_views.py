@@ -29,7 +29,7 @@ METRICS_WINDOW = Record((*METRICS_FIELDS, *_VIEW_FIELDS), closed=True)
 AUDIT_VIEW = Record((*AUDIT_QUERY.fields, *_VIEW_FIELDS), closed=True)
 METRICS_VIEW = Record((Field("format", Text(20, 1), "text alone"),), closed=True)
 
-DEVICE_COLUMNS = ("id", "status", "cpu", "memory", "tasks", "reason")
+DEVICE_COLUMNS = ("id", "status", "cpu", "memory", "tasks", "reason", "trust")
 """The contract: new columns come at the end."""
 TASK_COLUMNS = ("id", "name", "type", "priority", "status", "device", "created_at", "reason")
 POINT_COLUMNS = ("at", *COLUMNS)
@@ -91,7 +91,7 @@ async def health(web: Web, call: Call) -> Answer:
 
 async def devices(web: Web, call: Call) -> Answer:
     """Devices by id: percentages of processor and memory, tasks that they hold."""
-    names = ("device_id", "status", "cpu_usage", "memory_usage", "assigned", "reason")
+    names = ("device_id", "status", "cpu_usage", "memory_usage", "assigned", "reason", "trust")
     return answer(call, Table(DEVICE_COLUMNS, [[each[name] for name in names] for each in web.cluster.devices()]))
 
 
@@ -118,6 +118,15 @@ async def tasks(web: Web, call: Call) -> Answer:
 async def task(web: Web, call: Call) -> Answer:
     """One task."""
     return answer(call, _record(await web.cluster.task(await task_id_of(web.cluster, call.path["task_id"]))))
+
+
+async def why(web: Web, call: Call) -> Answer:
+    """Why a task waits, each device's reasons, and the nearest changes that would let it run."""
+    found = await web.cluster.explain(await task_id_of(web.cluster, call.path["task_id"]))
+    pairs = {name: found[name] for name in ("task_id", "status", "reason")}
+    pairs |= {f"nearest {number}": each["text"] for number, each in enumerate(found["nearest"], 1)}
+    pairs |= {f"device {each['device_id']}": "; ".join(each["reasons"]) for each in found["devices"]}
+    return answer(call, _record(pairs))
 
 
 async def events(web: Web, call: Call) -> Answer:

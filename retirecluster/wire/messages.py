@@ -80,6 +80,13 @@ REST = (
 )
 
 ATTEMPT = Record((TASK, Field("epoch", EPOCH, required=True)))
+STOPPED = Record(
+    (
+        TASK,
+        Field("epoch", EPOCH, required=True),
+        Field("final", Boolean(), "the task is over: no other attempt of it follows", nullable=True),
+    )
+)
 CLAIMED_ATTEMPT = Record(
     (
         TASK,
@@ -200,6 +207,7 @@ MESSAGES = _catalogue(
         Field("tags", ListOf(NAME, 64), nullable=True),
         Field("labels", LABELS, nullable=True),
         Field("attempts", ListOf(CLAIMED_ATTEMPT, 10_000), "what its journal holds", nullable=True),
+        Field("wake_on_lan", Boolean(), "its owner lets it be woken when it sleeps", nullable=True),
         Field("availability", Record(AVAILABILITY), "as in `availability`; left out: available", nullable=True),
         AUTH,
         early=True,
@@ -215,7 +223,7 @@ MESSAGES = _catalogue(
         Field("offline_after_s", Number(0.01, 864_000), required=True),
         Field("lease_s", Number(0.01, 864_000), "how long attempts are held without a renewal", required=True),
         Field("resume", ListOf(ATTEMPT, 10_000), "claimed attempts that are current: go on", required=True),
-        Field("stop", ListOf(ATTEMPT, 10_000), "claimed attempts that are not: stop and forget", required=True),
+        Field("stop", ListOf(STOPPED, 10_000), "claimed attempts that are not: stop and forget", required=True),
         Field("task_limits", LIMIT_FIELDS, "what tasks may use that do not say", nullable=True),
         Field("files", FILES_DOOR, "where tasks' files are, for this session", nullable=True),
         Field("policy", POLICY, "the cluster's defaults; the owner's own come before them", nullable=True),
@@ -250,7 +258,7 @@ MESSAGES = _catalogue(
         "main",
         "What was renewed, and what to stop.",
         Field("renewed", ListOf(ATTEMPT, 10_000), required=True),
-        Field("stop", ListOf(ATTEMPT, 10_000), required=True),
+        Field("stop", ListOf(STOPPED, 10_000), required=True),
         Field("lease_s", Number(0.01, 864_000), required=True),
     ),
     _row(
@@ -355,7 +363,7 @@ MESSAGES = _catalogue(
     _row(
         "disconnect",
         "main worker client",
-        "A graceful end.",
+        "A graceful end. A worker whose device goes to sleep gives the reason `asleep`.",
         REASON,
         Field("returning", Boolean(), "a worker goes on with what it runs, and connects again", nullable=True),
         early=True,

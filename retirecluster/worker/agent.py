@@ -32,6 +32,8 @@ PREFETCH = 32
 PATIENCE_S = 0.5
 """How long an attempt waits for a slot here while the main could give it to another device."""
 SHUTTING_DOWN = "worker shutting down"
+DELIVERED_WITHIN_S = 5.0
+"""How long a worker that stops waits for the main to take the last results; later ones wait for its next life."""
 
 
 class Uplink(Protocol):
@@ -95,6 +97,8 @@ class Agent:
     _lease: IDelayedCall | None = field(default=None, init=False)
     _patience: IDelayedCall | None = field(default=None, init=False)
     _syncing: dict[Key, Deferred[None]] = field(factory=dict, init=False)
+    _emptied: Deferred[None] | None = field(default=None, init=False)
+    """Fires when nothing is left to deliver, for a worker that is about to leave."""
 
     def remember(self, found: Mapping[Key, Remembered]) -> None:
         """Take over what the journal of an earlier life holds."""
@@ -218,6 +222,8 @@ class Agent:
             key = (each["task_id"], each["epoch"])
             self.executor.cleanup_task_resources(*key)
             self._forget(key)
+            if each.get("final"):
+                self.task_over(each["task_id"])
 
     # Registration and renewal
 
@@ -248,6 +254,7 @@ class Agent:
 
     def link_lost(self) -> None:
         self.uplink = self.session_no = None
+        self._no_more_to_deliver()
         self.executor.resume_output()
         if self.files is not None:
             self.files.session_closed()
@@ -298,7 +305,7 @@ class Agent:
         self._spool[assignment.key] = data
         self._record(lambda: self.journal.result(assignment.key, data))
         if assignment.at_most_once:
-            sending = ensureDeferred(self._send_synced(assignment.key)).addErrback(self._not_synced)
+            sending = ensureDeferred(self._send_synced(assignment.key))
             if not sending.called:
                 self._syncing[assignment.key] = sending.addBoth(self._synced, assignment.key)
         else:
@@ -306,7 +313,10 @@ class Agent:
 
     async def _send_synced(self, key: Key) -> None:
         """A result that must never be produced again is on the disk before it is sent."""
-        await self.journal.sync()
+        try:
+            await self.journal.sync()
+        except OSError as error:  # the main can still take it: then nobody needs the copy here
+            self.log.error("the journal cannot be synced: {why}", why=str(error))
         self._send_result(key)
 
     def _send_result(self, key: Key) -> None:
@@ -332,16 +342,18 @@ class Agent:
         self.reached(failpoints.AFTER_UPLOAD)
         self._say("task_result", self._spool[key])
 
-    def _not_synced(self, failure: Failure) -> None:
-        self.log.error("the journal cannot be synced: {why}", why=failure.getErrorMessage())
-
-    def _synced(self, _: object, key: Key) -> None:
+    def _synced(self, result: object, key: Key) -> None:
         del self._syncing[key]
+        if isinstance(result, Failure):
+            self.log.failure("the result of {task} could not be sent", result, task=key[0])
 
     # The end
 
-    async def shut_down(self, drain_s: float) -> None:
-        """Let what runs end for `drain_s` seconds; then end the rest, and hand it back once it is gone."""
+    async def shut_down(self, drain_s: float) -> bool:
+        """Let what runs end for `drain_s` seconds; then end the rest, and hand it back once it is gone.
+
+        True if the main has everything now; else results wait here for the next life.
+        """
         self._say("drain", {"reason": SHUTTING_DOWN})
         self.drain(SHUTTING_DOWN)
         stopped: list[tuple[Assignment, bool]] = []
@@ -352,12 +364,25 @@ class Agent:
         # The farewell that follows means that nothing is left here: results that are being synced go first.
         for sending in list(self._syncing.values()):
             await sending
+        await self._delivered()
         for timer in (self._lease, self._patience):
             if timer is not None and timer.active():
                 timer.cancel()
         self.reached(failpoints.STOPPING)
         for assignment, ran in stopped:
             self._hand_back_stopped(assignment, ran)
+        return not self._spool
+
+    async def _delivered(self) -> None:
+        """Return once the main has every result, with its files; or when that takes too long, or the line is gone."""
+        if self._spool and self.uplink is not None:
+            self._emptied = Deferred()
+            self._emptied.addTimeout(DELIVERED_WITHIN_S, self.reactor, onTimeoutCancel=lambda *_: None)
+            await self._emptied
+
+    def _no_more_to_deliver(self) -> None:
+        if self._emptied is not None and not self._emptied.called:
+            self._emptied.callback(None)
 
     def _give_up(self, stopped: list[tuple[Assignment, bool]]) -> None:
         """Kill what still runs. It is handed back when it is gone: sooner, it could run twice at a time."""
@@ -372,7 +397,7 @@ class Agent:
         self._refuse(assignment, SHUTTING_DOWN)
         # Should that be lost on its way, the main must not take a task that ran for one that never started.
         if not (ran and assignment.at_most_once):
-            self.journal.gone(assignment.key)
+            self._record(lambda: self.journal.gone(assignment.key))
 
     def _say(self, message_type: str, data: Mapping[str, Any]) -> None:
         if self.uplink is not None:
@@ -385,6 +410,8 @@ class Agent:
 
     def _forget(self, key: Key) -> None:
         self._spool.pop(key, None)
+        if not self._spool:
+            self._no_more_to_deliver()
         if self.files is not None:
             self.files.release(key)
         self._record(lambda: self.journal.gone(key))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from attrs import field, frozen
 
 WANTED = ("memory", "pids", "cpu")
 ROOM = "retirecluster"
+CLEAR_TRIES, CLEAR_PAUSE_S = 25, 0.02
 
 
 @frozen
@@ -46,12 +48,33 @@ class CgroupTree:
             with contextlib.suppress(OSError):
                 (self.homes / f"level-{level}" / "cgroup.kill").write_text("1")
 
+    def clear(self) -> None:
+        """Take away the groups of an earlier life, whose processes were just killed and may need a moment to go."""
+        for _ in range(CLEAR_TRIES):
+            if not any(self._remove(base, keep=True) for base in self._roots()):
+                return
+            time.sleep(CLEAR_PAUSE_S)
+
     def remove(self) -> None:
         """Nothing runs any more: take the groups away."""
-        for base in {*self.bases.values(), *([] if self.homes is None else [self.homes])}:
-            for folder, _, _ in os.walk(base, topdown=False):
-                with contextlib.suppress(OSError):
-                    os.rmdir(folder)
+        for base in self._roots():
+            self._remove(base, keep=False)
+
+    def _roots(self) -> set[Path]:
+        return {*self.bases.values(), *([] if self.homes is None else [self.homes])}
+
+    @staticmethod
+    def _remove(base: Path, *, keep: bool) -> bool:
+        """Remove what is below a folder, and without `keep` the folder; whether something is left below."""
+        left = False
+        for folder, _, _ in os.walk(base, topdown=False):
+            if keep and folder == str(base):
+                continue
+            try:
+                os.rmdir(folder)
+            except OSError:
+                left = True
+        return left
 
 
 def find_tree(name: str, root: Path = Path("/")) -> CgroupTree:

@@ -41,6 +41,8 @@ class Checkpoints:
     max_bytes: int = 2**30
     _used: dict[str, int] = field(factory=dict, init=False)
     """Tasks whose attempt has a folder now, with how many attempts there are."""
+    _over: set[str] = field(factory=set, init=False)
+    """Those of them whose folder goes with the last of these attempts."""
 
     def folder(self, task_id: str, level: int) -> str:
         """The folder of a task, made if it is not there. Raises OSError, ValueError for an id that is no name."""
@@ -65,9 +67,17 @@ class Checkpoints:
         count = self._used.pop(task_id, 0) - 1
         if count > 0:
             self._used[task_id] = count
+        elif task_id in self._over:
+            self._over.discard(task_id)
+            self.forget(task_id)
 
     def forget(self, task_id: str) -> Deferred[Any] | None:
-        """The task is over: remove its folder, if there is one; fires when it is gone."""
+        """The task is over: remove its folder, if there is one; fires when it is gone.
+
+        While an attempt still has it, which is being ended then, it waits for that.
+        """
+        if task_id in self._used:
+            self._over.add(task_id)
         if not NAME.fullmatch(task_id) or task_id in self._used:
             return None
         found = [each for each in self._all() if each.name == task_id]

@@ -8,6 +8,7 @@ from random import Random
 from typing import Any
 
 from attrs import define, field
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import ensureDeferred
 from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
 from twisted.internet.protocol import Factory, connectionDone
@@ -21,6 +22,7 @@ from retirecluster.wire.lines import JsonLines
 from retirecluster.wire.messages import Message, read_message
 from retirecluster.wire.session import PEERS_OF_WORKER
 from retirecluster.worker.agent import Agent
+from retirecluster.worker.home import Home
 from retirecluster.worker.policy import Comfort
 
 GREETING_WITHIN_S = 15.0
@@ -69,6 +71,7 @@ class Registrar:
     backoff: Backoff
     on_shutdown: Callable[[], None]
     comfort: Comfort | None = None
+    home: Home | None = None
     connection: WorkerConnection | None = field(default=None, init=False)
 
 
@@ -91,6 +94,7 @@ class WorkerConnection(JsonLines):
         self._first_beat: IDelayedCall | None = None
         self._asked_at: OrderedDict[str, float] = OrderedDict()
         self._beats = 0
+        self._server_id = ""
         self.session_no: int | None = None
         self._handlers: dict[str, Callable[[Message], None]] = {
             "connection_ack": self._greeted,
@@ -175,15 +179,20 @@ class WorkerConnection(JsonLines):
             message["message_id"] = message_id
         self.send(message)
 
-    def leave(self, reason: str) -> None:
-        """The graceful end."""
-        self.say("disconnect", {"reason": reason})
+    def leave(self, reason: str, returning: bool) -> None:
+        """The graceful end; `returning`: what it holds is not to be given to others yet."""
+        self.say("disconnect", {"reason": reason} | ({"returning": True} if returning else {}))
         self.hang_up()
 
     # Registration
 
     def _greeted(self, message: Message) -> None:
         self.log.info("connected to {server}", server=message.data["server_id"])
+        self._server_id = message.data["server_id"]
+        why_not = "" if self._registrar.home is None else self._registrar.home.why_not(self._server_id)
+        if why_not:
+            self.log.error("this main is not joined: {why}", why=why_not)
+            return self.hang_up()
         self._claimed_at = self._reactor.seconds()
         comfort = self._registrar.comfort
         availability = {} if comfort is None else {"availability": comfort.registering()}
@@ -196,6 +205,7 @@ class WorkerConnection(JsonLines):
             return self.hang_up()
         self.session_no = data["session_no"]
         self._registrar.backoff.registered(data["lease_s"])
+        self._remember_home()
         self._silence_s = data["heartbeat_interval_s"]
         if self._watchdog is not None and self._watchdog.active():
             self._watchdog.reset(self._silence_s)
@@ -215,6 +225,12 @@ class WorkerConnection(JsonLines):
         # Not all devices at once: a main that comes back has enough to do.
         wait_s = self._registrar.random.uniform(0.0, min(1.0, self._silence_s))
         self._first_beat = self._reactor.callLater(wait_s, self._start_heart)
+
+    def _remember_home(self) -> None:
+        assert self.transport is not None
+        peer = self.transport.getPeer()
+        if self._registrar.home is not None and isinstance(peer, (IPv4Address, IPv6Address)):
+            self._registrar.home.joined(self._server_id, peer.host, peer.port)
 
     # Heartbeats
 

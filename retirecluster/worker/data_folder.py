@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
+import sys
 from pathlib import Path
 from random import Random
 
@@ -35,6 +35,10 @@ class DataFolder:
         return self.path / "fences.json"
 
     @property
+    def home(self) -> Path:
+        return self.path / "cluster.json"
+
+    @property
     def speed(self) -> Path:
         return self.path / "speed.json"
 
@@ -42,11 +46,11 @@ class DataFolder:
         """Make the folder and lock it. Raises ClusterError bad_config when that cannot be."""
         try:
             self.path.mkdir(0o700, parents=True, exist_ok=True)
-            fd = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fd = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
         except OSError as error:
             raise ClusterError("bad_config", f"the data folder {self.path} cannot be used: {error.strerror}") from None
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(fd)
         except OSError:
             os.close(fd)
             raise ClusterError(
@@ -75,6 +79,20 @@ class DataFolder:
         return made
 
 
+def lock(fd: int) -> None:
+    """Lock a file for this process alone. Raises OSError where another one has it."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
+        return
+    try:
+        import fcntl
+    except ImportError:  # a system with neither: nothing keeps two workers apart, as its page says
+        return
+    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
 def write_whole(path: Path, text: str) -> None:
     """Replace a file: after a power cut there is the old text or the new one, never half of either."""
     temporary = path.with_name(path.name + ".new")
@@ -83,3 +101,18 @@ def write_whole(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
+    sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """A name that was given is on the disk, where the system can promise that."""
+    try:
+        fd = os.open(path, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+    except OSError:  # Windows opens no folders
+        return
+    try:
+        os.fsync(fd)
+    except OSError:
+        return
+    finally:
+        os.close(fd)

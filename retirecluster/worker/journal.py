@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
 from attrs import define, field, frozen
+
+from retirecluster.worker.data_folder import sync_folder
 
 T = TypeVar("T")
 Key = tuple[str, int]
@@ -21,6 +24,7 @@ Key = tuple[str, int]
 InThread = Callable[[Callable[[], T]], Awaitable[T]]
 """Runs a blocking function elsewhere."""
 
+_DRAFT = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | getattr(os, "O_BINARY", 0)
 COMPACT_ABOVE_BYTES = 1024 * 1024
 ACCEPTED, STARTED, PROCESS, RESULT, GONE = "accepted", "started", "process", "result", "gone"
 
@@ -58,7 +62,11 @@ def _apply(found: dict[Key, Remembered], key: Key, state: str, record: dict[str,
     elif before is not None and before.state == RESULT:
         return
     elif state == PROCESS:
-        found[key] = Remembered(STARTED, None, record.get("pid"), record.get("began_s"))
+        pid, began_s = record.get("pid"), record.get("began_s")
+        if type(pid) is int and pid > 0 and type(began_s) in (int, float):
+            found[key] = Remembered(STARTED, None, pid, began_s)
+        else:
+            found[key] = Remembered(STARTED)
     elif state == STARTED or (state == ACCEPTED and before is None):
         found[key] = Remembered(state)
 
@@ -164,11 +172,18 @@ class Journal:
     def _rewrite(self) -> None:
         """Write what is alive to a new file and put it in the old one's place: rare, so done at once and synced."""
         temporary = self.path.with_name(self.path.name + ".new")
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        fd = os.open(temporary, _DRAFT, 0o600)
         try:
             _write_all(fd, [line for lines in self._live.values() for line in lines])
             os.fsync(fd)
-            os.replace(temporary, self.path)
+            if sys.platform == "win32":  # what is open there keeps its name
+                os.close(fd)
+                self.close()
+                os.replace(temporary, self.path)
+                fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_BINARY)
+            else:
+                os.replace(temporary, self.path)
+            sync_folder(self.path.parent)
         except OSError:
             os.close(fd)
             raise

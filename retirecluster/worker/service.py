@@ -20,13 +20,12 @@ from random import Random
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from attrs import define, field, frozen
+from attrs import define, field
 from twisted.application.internet import ClientService
 from twisted.application.service import IService, Service
-from twisted.internet.abstract import isIPv6Address
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.endpoints import HostnameEndpoint
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
@@ -46,9 +45,12 @@ from retirecluster.worker.checkpoints import DAY_S, Checkpoints
 from retirecluster.worker.connection import Backoff, Registrar, WorkerFactory
 from retirecluster.worker.cpu_share import CpuShare
 from retirecluster.worker.data_folder import DataFolder
+from retirecluster.worker.discovery import Discovery, FoundMain
 from retirecluster.worker.executor import TaskExecutor
-from retirecluster.worker.fences import FENCED, Fences, Proof
+from retirecluster.worker.fences import FENCED, PLAIN, Fences, Proof
 from retirecluster.worker.files.folders import task_folders
+from retirecluster.worker.home import AUTO, Address, Home, read_address
+from retirecluster.worker.idle_sleep import IdleSleep, WorkerLine, run_command
 from retirecluster.worker.journal import Journal
 from retirecluster.worker.leftovers import kill_leftovers
 from retirecluster.worker.low_disk import LowDisk
@@ -57,11 +59,9 @@ from retirecluster.worker.plugins import Plugins, find_plugins
 from retirecluster.worker.policy import Comfort
 from retirecluster.worker.probe import Found, probe
 from retirecluster.worker.profiler import DeviceProfiler, Overrides, cpu_count
-from retirecluster.worker.runner.__main__ import NO_FORK
 from retirecluster.worker.runner_process import task_variables
 from retirecluster.worker.speed import cached_benchmark
 
-DEFAULT_PORT = 8080
 CLEAN_CHECKPOINTS_S = 6 * 3600.0
 
 
@@ -70,7 +70,7 @@ class Options(DaemonOptions):
 
     command = "retire-worker"
     optParameters = [
-        ["join", "j", None, "The main node: HOST or HOST:PORT."],
+        ["join", "j", None, "The main node: HOST or HOST:PORT; auto: find it on the local network."],
         ["data-dir", "d", None, "Folder of the journal and the tasks' scratch folders."],
         ["device-id", None, None, "Name of this device in the cluster; else one is made and kept."],
         ["role", None, None, "worker, compute, mobile, storage, nas, or a role of your own."],
@@ -96,32 +96,6 @@ class Options(DaemonOptions):
         return load_config("worker", given | {"tags": self["tags"] or None}, environ, self["config"])
 
 
-@frozen
-class Address:
-    """Where the main is."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-def read_address(text: str) -> Address:
-    """`host`, `host:port`, `[v6]:port` or a bare IPv6 address. Raises ClusterError bad_config."""
-    host, port = text, str(DEFAULT_PORT)
-    if text.startswith("["):
-        host, _, rest = text[1:].partition("]")
-        port = rest.removeprefix(":") or port
-    elif text.count(":") == 1:
-        host, port = text.split(":")
-    elif ":" in text and not isIPv6Address(text):
-        host = ""
-    if not host or not port.isdigit() or not 0 < int(port) < 65536:
-        raise ClusterError("bad_config", f"join: {text!r} is no address; write HOST or HOST:PORT")
-    return Address(host, int(port))
-
-
 @define(eq=False)
 class WorkerService(Service):
     """Starts and stops the parts in the right order."""
@@ -133,6 +107,7 @@ class WorkerService(Service):
     drain_s: float
     boot_s: Callable[[], float]
     fences: Fences | None = None
+    sleep: IdleSleep | None = None
     log = Logger()
     _stopping: Deferred[None] | None = field(default=None, init=False)
     _cleaning: IDelayedCall | None = field(default=None, init=False)
@@ -152,6 +127,8 @@ class WorkerService(Service):
         self._clean_checkpoints()
         if self.registrar.comfort is not None:
             self.registrar.comfort.start()
+        if self.sleep is not None:
+            self.sleep.start()
         self.client.startService()
 
     def _clean_checkpoints(self) -> None:
@@ -171,9 +148,11 @@ class WorkerService(Service):
     async def _stop(self) -> None:
         if self.registrar.comfort is not None:
             self.registrar.comfort.stop()
-        await self.agent.shut_down(self.drain_s)
+        if self.sleep is not None:
+            self.sleep.stop()
+        delivered = await self.agent.shut_down(self.drain_s)
         if self.registrar.connection is not None:
-            self.registrar.connection.leave("worker stopped")
+            self.registrar.connection.leave("worker stopped", returning=not delivered)
         await self.client.stopService()
         await self.agent.executor.stop()
         if self.fences is not None:
@@ -185,11 +164,12 @@ class WorkerService(Service):
 
 
 class TestService(Service):
-    """`--test`: asks once, prints, and ends the program."""
+    """`--test`: asks once, prints, and ends the program. Without an address, asks the network where a main is."""
 
     __test__ = False
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, data_dir: str, address: Address | None) -> None:
+        self._home = Home(DataFolder(data_dir).home, auto=address is None)
         self._address = address
         self.exit_code: int | None = None
 
@@ -201,16 +181,36 @@ class TestService(Service):
 
     async def _run(self, reactor: Any) -> None:
         try:
-            found = await probe(reactor, HostnameEndpoint(reactor, self._address.host, self._address.port))
             # Not sys.stdout: by now that is the log.
-            print(describe(self._address, found), file=sys.__stdout__, flush=True)
+            print(await self._ask(reactor), file=sys.__stdout__, flush=True)
             self.exit_code = 0
         except ClusterError as error:
-            hint = "is retire-main running there, and does it listen beyond 127.0.0.1?"
-            print(f"no main at {self._address}: {error.message}; {hint}", file=sys.__stderr__, flush=True)
+            print(error.message, file=sys.__stderr__, flush=True)
             self.exit_code = error.kind.exit_code
         reactor.addSystemEventTrigger("after", "shutdown", lambda: os._exit(self.exit_code or 0))
         reactor.stop()
+
+    async def _ask(self, reactor: Any) -> str:
+        """What answers. Raises ClusterError."""
+        if self._address is not None:
+            return await _answer(reactor, self._address)
+        self._home.load()
+        why = ""
+        for each in await Discovery(reactor).find(self._home.cluster_id):
+            try:
+                answer = await _answer(reactor, Address(each.address, each.port))
+                return f"heard of {each}; nobody vouches for it\n{answer}"
+            except ClusterError as error:
+                why = error.message
+        raise ClusterError("unreachable", why)
+
+
+async def _answer(reactor: Any, address: Address) -> str:
+    try:
+        return describe(address, await probe(reactor, HostnameEndpoint(reactor, address.host, address.port)))
+    except ClusterError as error:
+        hint = "is retire-main running there, and does it listen beyond 127.0.0.1?"
+        raise ClusterError(error.code, f"no main at {address}: {error.message.rstrip('.')}; {hint}") from None
 
 
 def describe(address: Address, found: Found) -> str:
@@ -230,18 +230,16 @@ def makeService(options: Options) -> IService:
     reactor.seconds = time.monotonic  # type: ignore[method-assign]
     try:
         settings = options.settings(os.environ)
-        address = read_address(settings["join"])
+        address = None if settings["join"] == AUTO else read_address(settings["join"])
         if options["test"]:
-            return TestService(address)
+            return TestService(settings["data_dir"], address)
         return _wire(settings, address, reactor)
     except ClusterError as error:
         print(f"retire-worker: {error.message}", file=sys.stderr)
         sys.exit(2)
 
 
-def _wire(settings: Mapping[str, Any], address: Address, reactor: Any) -> WorkerService:
-    if not hasattr(os, "fork"):
-        raise ClusterError("bad_config", NO_FORK)
+def _wire(settings: Mapping[str, Any], address: Address | None, reactor: Any) -> WorkerService:
     random, backoff = Random(), Backoff(Random())
     platform = choose_platform(os.environ, root=Path(settings["system_root"]))
     folder = DataFolder(settings["data_dir"])
@@ -260,6 +258,7 @@ def _wire(settings: Mapping[str, Any], address: Address, reactor: Any) -> Worker
     tree = find_tree(f"{zlib.crc32(str(folder.path).encode()):08x}")
     fences = Fences(folder.path, folder.scratch, variables, tree)
     proof = proved(fences, folder, settings["isolation"])
+    level = min(PLAIN, proof.level) if settings["isolation"] is None else settings["isolation"]
     files = task_folders(settings, folder, fences, reactor)
     low_disk = LowDisk(folder.path, folder.scratch, time.monotonic, (files.cache.shed,))
     benchmark = cached_benchmark(folder.speed, python_platform.python_version(), time.time(), time.monotonic)
@@ -274,7 +273,7 @@ def _wire(settings: Mapping[str, Any], address: Address, reactor: Any) -> Worker
     )
     cpus = CpuShare()
     plugins = find_plugins(variables)
-    executor = _executor(settings, platform, fences, plugins, reactor)
+    executor = _executor(settings, platform, fences, plugins, level, reactor)
     agent = Agent(
         reactor,
         executor,
@@ -309,10 +308,21 @@ def _wire(settings: Mapping[str, Any], address: Address, reactor: Any) -> Worker
         backoff=backoff,
         on_shutdown=reactor.stop,
         comfort=comfort,
+        home=Home(folder.home, auto=address is None),
     )
-    endpoint = HostnameEndpoint(reactor, address.host, address.port)
-    client = ClientService(endpoint, WorkerFactory(registrar), retryPolicy=backoff, clock=reactor)
-    return WorkerService(folder, agent, registrar, client, settings["drain_s"], seconds_since_boot, fences)
+    client = ClientService(_endpoint(registrar, address), WorkerFactory(registrar), retryPolicy=backoff, clock=reactor)
+    sleep = idle_sleep(settings, registrar, client, lambda: in_thread(monitor.read), reactor)
+    return WorkerService(folder, agent, registrar, client, settings["drain_s"], seconds_since_boot, fences, sleep)
+
+
+def _endpoint(registrar: Registrar, address: Address | None) -> IStreamClientEndpoint:
+    """The way to the main: its address, or (None) wherever the network says that it is."""
+    assert registrar.home is not None
+    registrar.home.load()
+    if address is not None:
+        return HostnameEndpoint(registrar.reactor, address.host, address.port)
+    discovery = Discovery(registrar.reactor)
+    return FoundMain(registrar.home, discovery, lambda at: HostnameEndpoint(registrar.reactor, at.host, at.port))
 
 
 def _executor(
@@ -320,6 +330,7 @@ def _executor(
     platform: Platform,
     fences: Fences,
     plugins: Plugins,
+    level: int,
     reactor: Any,
 ) -> TaskExecutor:
     return TaskExecutor(
@@ -329,16 +340,16 @@ def _executor(
         options={"http_allow_private": True} if settings["http_allow_private"] else {},
         entry_points=plugins.targets,
         warm_tasks=settings["warm_tasks"],
-        level=settings["isolation"],
+        level=level,
         kill_rest=fences.kill_rest,
         device_limits=settings["limits"],
     )
 
 
-def proved(fences: Fences, folder: DataFolder, wanted: int) -> Proof:
+def proved(fences: Fences, folder: DataFolder, wanted: int | None) -> Proof:
     """What isolation holds here. Raises ClusterError bad_config where the owner wants more than that."""
     proof = fences.cached(folder.fences)
-    if wanted > proof.level:
+    if wanted is not None and wanted > proof.level:
         raise ClusterError("bad_config", f"isolation: {proof.why_not(wanted)}")
     return proof
 
@@ -364,6 +375,33 @@ def _comfort(
         cpus.limit(share, [pid for pid in runners if pid is not None])
 
     return Comfort(reactor, agent, policy, read, local_time, limit_cpus, settings["monitor_interval_s"])
+
+
+def idle_sleep(
+    settings: Mapping[str, Any],
+    registrar: Registrar,
+    client: ClientService,
+    read: Callable[[], Awaitable[Mapping[str, Any]]],
+    reactor: Any,
+) -> IdleSleep | None:
+    """What puts an idle device to sleep; None where its owner has named no command."""
+    if not settings["idle_sleep_command"]:
+        return None
+    agent = registrar.agent
+
+    async def owner_away_s() -> float | None:
+        return (await read()).get("owner_away_s")
+
+    return IdleSleep(
+        reactor,
+        settings["idle_sleep_command"],
+        settings["idle_sleep_after_s"],
+        busy=lambda: bool(agent.held()),
+        activity=lambda: agent.last_activity,
+        owner_away_s=owner_away_s,
+        line=WorkerLine(registrar, client),
+        run=lambda command: run_command(reactor, command, os.environ),
+    )
 
 
 def local_time(zone: str | None) -> datetime.datetime:
@@ -401,6 +439,7 @@ def register_data(profiler: DeviceProfiler, agent: Agent, settings: Mapping[str,
         "sources": profiler.sources(),
         "tags": list(settings["tags"]),
         "labels": dict(settings["labels"]),
+        "wake_on_lan": settings["wake_on_lan"],
     }
 
 
@@ -421,6 +460,8 @@ def offered_types(allow_code: bool, plugins: Mapping[str, str]) -> frozenset[str
 
 def seconds_since_boot() -> float:
     """As process start times count: sleep included, where the system can tell."""
+    if not hasattr(time, "clock_gettime"):  # Windows, where this clock counts from the start of the device
+        return time.monotonic()
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 

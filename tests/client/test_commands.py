@@ -226,6 +226,21 @@ async def test_acting_on_tasks(retire_cluster: Any, fake: FakeMain) -> None:
     assert json.loads((await retire_cluster("tasks", "hold", "last", "-o", "json")).out)["status"] == "held"
 
 
+PLACEMENT = {
+    "epoch": 1,
+    "strategy": "fastest_finish",
+    "weights": {"speed": 1, "heat": 1},
+    "candidates": [
+        {"device_id": "phone", "score": 2.1, "factors": {"speed": 2.2, "heat": 0.9}},
+        {"device_id": "pi", "score": 0.5, "factors": {"speed": 0.5, "heat": 1.0}},
+    ],
+    "others": 0,
+    "why": "phone was ahead of pi by speed (2.2 against 0.5)",
+    "waited_s": 0.0,
+}
+"""As the main shows it."""
+
+
 @ensureDeferred
 async def test_show_result_why_wait_and_types(retire_cluster: Any, fake: FakeMain) -> None:
     fake.add({"name": "mine"})
@@ -236,6 +251,14 @@ async def test_show_result_why_wait_and_types(retire_cluster: Any, fake: FakeMai
     assert ran.code == 0 and "completed" in ran.out
     ran = await retire_cluster("tasks", "show", "last")
     assert "attempt 1  on phone, completed" in ran.out and "time       2s" in ran.out
+    fake.tasks["task-0001"]["placement"] = PLACEMENT
+    lines = (await retire_cluster("tasks", "show", "last")).out.splitlines()
+    assert lines[-4] == "placed by fastest_finish: phone was ahead of pi by speed (2.2 against 0.5)"
+    assert [line.split() for line in lines[-3:]] == [
+        ["DEVICE", "SCORE", "FACTORS"],
+        ["phone", "2.1", "speed", "2.2,", "heat", "0.9"],
+        ["pi", "0.5", "speed", "0.5"],
+    ]
     ran = await retire_cluster("tasks", "result", "last")
     assert "exit code       0" in ran.out
     assert "echo" in (await retire_cluster("tasks", "types")).out

@@ -16,7 +16,8 @@ from pytest_twisted import ensureDeferred
 from twisted.internet import reactor
 
 from retirecluster.client.local import LocalCluster, WorkerProfile, free_port
-from retirecluster.client.processes import Child, start_child, stop_children, twistd
+from retirecluster.client.processes import Child, start_child, stop_children
+from retirecluster.client.twistd import twistd
 from retirecluster.domain.errors import ClusterError
 from tests.support import pause
 

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from retirecluster.domain import failpoints
+from retirecluster.transfer import PIECE_BYTES
 from tests.integration.cluster import HttpProblem, RealCluster, eventually
 
 pytestmark = pytest.mark.integration
@@ -450,6 +451,21 @@ def test_200_mb_there_and_back_in_little_memory(one: RealCluster, tmp_path: Path
 # -- the command line
 
 
+def test_the_worker_gives_the_memory_of_files_back(one: RealCluster) -> None:
+    def move(size: int) -> int:
+        data = noise(size)
+        put(one, data)
+        [task_id] = one.submit(shell(f"cat in > out; echo {size} >> out", "out", **{"in": data}))
+        assert one.ended(task_id)["status"] == "completed"
+        text = Path(f"/proc/{one.processes['one'].pid}/status").read_text()
+        return int(text.split("VmRSS:")[1].split()[0])
+
+    first = move(1000)  # what moves files is loaded now
+    for _ in range(4):
+        last = move(8 * MIB)
+    assert last < first + 6 * 1024
+
+
 def client(cluster: RealCluster, *words: object) -> subprocess.CompletedProcess[str]:
     environ = {
         **os.environ,
@@ -544,6 +560,6 @@ def test_an_upload_that_was_killed_goes_on(one: RealCluster, tmp_path: Path) -> 
     process.wait(10)
     time.sleep(0.2)
     half = sizes(parts)
-    assert half % PIECE == 0
+    assert half % PIECE_BYTES == 0
     assert client(one, "submit", "--wait", "--input", film, "--", "true").returncode == 0
     assert sizes(parts) == 0

@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -54,6 +56,25 @@ def test_warm_tasks_share_a_process_and_fresh_ones_do_not(cluster: RealCluster) 
     pids = [result(cluster, task_id)["output"] for task_id in warm]
     assert len(set(pids)) == 1
     assert len({result(cluster, task_id)["output"] for task_id in fresh} - set(pids)) == 3
+
+
+def test_each_submitter_has_warm_processes_of_its_own(cluster: RealCluster) -> None:
+    body = json.dumps(
+        {"task_type": "python_eval", "payload": {"expression": "__import__('os').getpid()"}, "mode": "warm"}
+    )
+
+    def submit(name: str) -> str:
+        headers = {"Authorization": f"Bearer {cluster.token}", "Content-Type": "application/json", "Submitter": name}
+        place = f"http://127.0.0.1:{cluster.web_port}/api/v1/tasks"
+        with urllib.request.urlopen(urllib.request.Request(place, body.encode(), headers), timeout=30) as answer:
+            task_id: str = json.load(answer)["data"]["task_id"]
+        return str(result(cluster, task_id)["output"])
+
+    ann, bob, again = submit("ann"), submit("bob"), submit("ann")
+    assert ann == again != bob
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        submit("../ann")
+    assert caught.value.code == 422 and b"Submitter" in caught.value.read()
 
 
 def test_a_warm_crash_costs_its_task_one_attempt_and_no_other_any(cluster: RealCluster) -> None:
@@ -171,6 +192,29 @@ def test_progress_from_python_and_what_a_task_knows_of_itself(cluster: RealClust
     found = eventually(lambda: cluster.get(f"tasks/{task_id}")["progress"], what="progress")
     assert (found["percent"], found["message"]) == (25, "a quarter")
     cluster.request("POST", f"tasks/{task_id}/cancel", {})
+
+
+def test_a_dead_runner_charges_no_warm_task_that_only_waited_in_it(cluster: RealCluster) -> None:
+    quick = {"task_type": "python_eval", "payload": {"expression": "1"}, "mode": "warm"}
+    kill = "__import__('os').kill(__import__('os').getppid(), 9) or __import__('time').sleep(30)"
+    killer = quick | {"payload": {"expression": kill}, "max_retries": 0}
+    ids = cluster.submit(*[quick] * 100, killer, *[quick] * 30)
+    assert result(cluster, ids[100])["error"]["kind"] == "died"
+    for task_id in ids[101:]:
+        assert cluster.ended(task_id)["status"] == "completed"
+        assert len(cluster.get(f"tasks/{task_id}")["attempts"]) == 1
+
+
+def test_a_checkpoint_goes_though_its_task_was_cancelled_while_the_device_was_away(cluster: RealCluster) -> None:
+    source = "import time\ntime.sleep(60)"
+    [task_id] = cluster.submit(script(source, checkpoint=True, requirements={"device": "one"}))
+    folder = cluster.folder / "one" / "checkpoints" / task_id
+    eventually(lambda: folder.is_dir(), what="the folder")
+    cluster.kill("one")
+    cluster.request("POST", f"tasks/{task_id}/cancel", {})
+    cluster.start_worker("one", "--slots", "1")
+    assert cluster.ended(task_id)["status"] == "cancelled"
+    eventually(lambda: not folder.exists(), what="its removal")
 
 
 def test_a_checkpoint_survives_a_failed_attempt_and_a_restart_and_goes_at_the_end(cluster: RealCluster) -> None:

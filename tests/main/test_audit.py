@@ -11,6 +11,7 @@ import pytest_twisted
 from retirecluster.domain.audit import IN_ALL, PER_ACTOR, WINDOW_S, AuditEntry, Refusals
 from retirecluster.domain.errors import ClusterError
 from retirecluster.domain.scheduler import Moment
+from retirecluster.domain.trust import Blame
 from retirecluster.main import cleaning
 from tests.main.test_bad_claims import REGISTER, device, held_by_one, result, submit
 from tests.support import connect
@@ -64,6 +65,54 @@ async def test_what_people_do(node: Any) -> None:
     assert details[6] == {"role": "nas"}
     assert [row["audit_no"] for row in rows] == list(range(1, 10))
     assert rows[0]["at"].endswith("Z")
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_a_household_says(node: Any) -> None:
+    cluster = node.rooms.cluster
+    one, _ = await device(node, "one", attempts=[])
+    await cluster.household.keep_quiet(60, "continue", "exam")
+    await cluster.household.end_rest()
+    await cluster.household.borrow("one", 30, "hand_back", "film")
+    await cluster.household.end_rest("one")
+    await cluster.household.set_signal("tariff", 0.2, 90.0, "tcp client")
+    await cluster.household.remove_signal("tariff")
+    for doing in (cluster.household.remove_signal("none"), cluster.household.borrow("nobody", 3, "continue", "")):
+        with pytest.raises(ClusterError):
+            await doing
+    rows = await trail(node)
+    assert in_short(rows) == [
+        ("admin", "cluster.quiet", ""),
+        ("admin", "cluster.quiet_end", ""),
+        ("admin", "device.borrow", "one"),
+        ("admin", "device.give_back", "one"),
+        ("tcp client", "signal.set", "tariff"),
+        ("admin", "signal.remove", "tariff"),
+    ]
+    details = [row["detail"] for row in rows]
+    assert all(details[index].pop("until").endswith("Z") for index in (0, 2, 4))
+    assert details[0] == {"for_s": 60, "running": "continue", "reason": "exam"}
+    assert details[2] == {"for_s": 30, "running": "hand_back", "reason": "film"}
+    assert details[4] == {"value": 0.2, "for_s": 90.0}
+    await one.leave()
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_release_of_a_device(node: Any) -> None:
+    cluster, scheduler = node.rooms.cluster, node.rooms.scheduler
+    one, _ = await device(node, "one", attempts=[])
+    with pytest.raises(ClusterError, match="neither suspect nor in quarantine"):
+        await cluster.release_device("one")
+    for _ in range(2):
+        scheduler.standing.note(scheduler.devices["one"], Blame.WRONG, node.rooms.turns.moment())
+    shown = cluster.device("one")
+    assert (shown["status"], shown["trust_ledger"]["wrong"]) == ("quarantined", 2)
+    assert shown["reason"] == shown["quarantine"]["reason"] == "2 wrong results in 2 verified tasks"
+    assert (await cluster.release_device("one"))["trust"] == 1
+    [row] = await trail(node)
+    assert (row["actor"], row["action"], row["subject"]) == ("admin", "device.release", "one")
+    assert row["detail"] == {"was": "quarantined", "reason": shown["reason"]}
+    await one.leave()
 
 
 @pytest_twisted.ensureDeferred

@@ -176,7 +176,7 @@ async def test_a_register_that_claims_what_others_hold(node: Any) -> None:
     ]
     for claim in claims:
         three, answer = await device(node, "three", attempts=[claim])
-        assert answer["resume"] == [] and answer["stop"] == [{"task_id": task_id, "epoch": 1}]
+        assert answer["resume"] == [] and answer["stop"] == [{"task_id": task_id, "epoch": 1, "final": False}]
         after = state(node)
         assert after["tasks"] == before["tasks"] and after["held"]["one"] == [task_id]
         await three.leave()
@@ -234,7 +234,8 @@ async def test_a_heartbeat_renews_nothing_of_others(node: Any) -> None:
     claims = [{"task_id": task_id, "epoch": 1}, {"task_id": task_id, "epoch": 2}, {"task_id": "task-0", "epoch": 1}]
     two.say("heartbeat", {"system_metrics": {}, "status": "online", "attempts": claims}, sender_id="two")
     answer = (await two.expect("heartbeat_ack"))["data"]
-    assert answer["renewed"] == [] and answer["stop"] == claims
+    assert answer["renewed"] == []
+    assert [{name: each[name] for name in ("task_id", "epoch")} for each in answer["stop"]] == claims
     assert task.attempt.renewed_mono_s == renewed_s and task.attempt.device_id == "one"
     await one.leave()
     await two.leave()

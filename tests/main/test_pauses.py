@@ -81,7 +81,7 @@ async def test_a_paused_device_is_shown_with_its_reason_and_gets_nothing(node: A
     assert why["devices"] == [{"device_id": "phone", "fits": True, "reasons": [f"paused: {PAUSED['reason']}"]}]
     assert node.rooms.cluster.device("phone")["paused"]["since_s"] >= 5.0
     http = http_of(node)
-    assert (await http.get("/text/devices")).text == f"phone|paused|-|-|0|{PAUSED['reason']}\n"
+    assert (await http.get("/text/devices")).text == f"phone|paused|-|-|0|{PAUSED['reason']}|1.0\n"
     phone.say("availability", AVAILABLE)
     assert (await phone.expect("task_assign"))["task"]["task_id"] == task_id
     assert status(node, "phone") == ("online", "")

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
+
 from hypothesis.stateful import invariant
 
 from retirecluster.domain.lifecycle import FINAL, HELD_BY_DEVICE, State
 from retirecluster.domain.replay import TaskFacts, replay
+from retirecluster.domain.scheduler import Device, Task
+from retirecluster.domain.scheduler.tail import LONGEST_WAIT_S
 from tests.store.simulated_worker import QUEUED, RUNNING, SPOOLED
 from tests.store.stage import Stage
 
@@ -29,7 +34,8 @@ class Invariants(Stage):
     @invariant()
     def results_are_of_the_attempts_that_count(self) -> None:
         query = (
-            "SELECT t.task_id, t.state, r.epoch, json_extract(r.document, '$.result.output'), a.device_id, a.outcome, "
+            "SELECT t.task_id, t.state, r.epoch, coalesce(json_extract(r.document, '$.result.stderr'), "
+            "json_extract(r.document, '$.result.output')), a.device_id, a.outcome, "
             "(SELECT count(*) FROM attempts WHERE task_seq = t.seq AND outcome = 'completed') FROM results r "
             "JOIN tasks t ON t.seq = r.task_seq JOIN attempts a ON a.task_seq = t.seq AND a.epoch = r.epoch"
         )
@@ -38,6 +44,29 @@ class Invariants(Stage):
             assert (completed, outcome == "completed") == ((1, True) if state == "completed" else (0, False)), "I7"
         current = "SELECT count(*) FROM attempts WHERE outcome IS NULL GROUP BY task_seq HAVING count(*) > 1"
         assert self.main.rows(current) == [], "I5: more than one attempt is current"
+
+    @invariant()
+    def verified_tasks_are_what_their_copies_came_to(self) -> None:
+        query = (
+            "SELECT t.seq, t.state, v.state, v.copies, r.document FROM tasks t LEFT JOIN verifications v "
+            "ON v.task_seq = t.seq LEFT JOIN results r ON r.task_seq = t.seq WHERE t.verify = 2"
+        )
+        for _, state, verdict, text, document in self.main.rows(query):
+            copies = json.loads(text)
+            assert (state == "blocked") == (verdict == "pending"), "I8: a verified task that nothing moves"
+            allowed = {"agreed": ["completed"], "differ": ["failed"], "stopped": ["cancelled", "expired"]}
+            assert state in allowed.get(verdict, [state])
+            done = [each for each in copies if each["sha256"]]
+            assert len({each["device_id"] for each in done}) == len(done), "two copies ran on one device"
+            if verdict == "agreed":
+                assert max(Counter(each["sha256"] for each in done).values()) > 1 and document is not None
+            for each in done:
+                assert self.main.rows("SELECT state FROM tasks WHERE task_id = ?", each["task_id"]) == [("completed",)]
+        if self.main.quiet:
+            verifications, tasks = self.main.scheduler.verifications, self.main.scheduler.ledger.tasks
+            assert verifications.pending.keys() == {t.task_id for t in tasks.values() if t.state is State.BLOCKED}, "I8"
+            assert verifications.by_copy.keys() <= tasks.keys(), "I8: a copy that has ended"
+            assert len(verifications.by_copy) == len(verifications.pending), "I8"
 
     @invariant()
     def one_task_for_each_key(self) -> None:
@@ -101,7 +130,21 @@ class Invariants(Stage):
                 for device in self.main.scheduler.devices.values():
                     room = device.accepts and len(device.attempts) < device.profile.slots
                     room = room and device.fits_now(demand.min_cpu_cores, demand.min_memory_bytes, task.task_type)
-                    assert not room or task.queue.misfit(device), "I16: a device with room was left idle"
+                    if room and not task.queue.misfit(device):
+                        self.waits_for_a_faster_device(task, device)
+
+    def waits_for_a_faster_device(self, task: Task, free: Device) -> None:
+        """The one excuse for a task that could begin on `free`: the first of its class waits for a device that works,
+        would be done sooner, and is not waited for without end; tasks behind the first must not go before it.
+        """
+        scheduler, each = self.main.scheduler, task.queue
+        wait, head = each.wait, each.head()
+        assert wait is not None and head is not None, "I16: a device with room was left idle"
+        assert (wait.task, wait.token) == (head[3], head[2]), "I16: a wait of a task that is not the first"
+        pending = {(timer.kind, timer.subject, timer.token, timer.at_mono_s) for timer in scheduler.timers.heap}
+        assert ("tail", wait.task.task_id, wait.token, wait.until_mono_s) in pending, "I8: nothing ends the wait"
+        assert self.clock_s() < wait.until_mono_s <= wait.since_mono_s + LONGEST_WAIT_S, "I12: it waits too long"
+        assert self.prefers_another(task, free), "I16: it waits for a device that is slower, or not there, or idle"
 
     @invariant()
     def attempts_are_bounded(self) -> None:

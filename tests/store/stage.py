@@ -16,8 +16,9 @@ from twisted.python.failure import Failure
 from retirecluster.domain.errors import ClusterError
 from retirecluster.domain.fencing import AttemptKey
 from retirecluster.domain.lifecycle import State
-from retirecluster.domain.scheduler import Task
+from retirecluster.domain.scheduler import Device, Task
 from retirecluster.domain.scheduler.probes import PROBE
+from retirecluster.domain.scheduler.scoring import expected_s
 from retirecluster.domain.tasks import spec_from_document
 from tests.store.simulated_worker import DIED, RUNNING, SimulatedWorker
 from tests.store.simulation import Link, Message, SimulatedMain
@@ -145,9 +146,19 @@ class Stage(RuleBasedStateMachine):
             wish = other.queue.demand
             smaller = wish.min_cpu_cores <= demand.min_cpu_cores and wish.min_memory_bytes <= demand.min_memory_bytes
             first = (-other.priority, other.seq) < (-granted.priority, granted.seq)
-            assert not (first and smaller and not other.queue.misfit(device)), (
-                "I16: one that goes first was passed over"
-            )
+            if first and smaller and not other.queue.misfit(device):
+                assert self.prefers_another(other, device), "I16: one that goes first was passed over"
+
+    def prefers_another(self, task: Task, device: Device) -> bool:
+        """Whether the class of a task waits for a device that does such tasks faster, and so leaves `device` to others:
+        it is the first of its class that waits, for a device that works."""
+        wait, head, scheduler = task.queue.wait, task.queue.head(), self.main.scheduler
+        if wait is None or head is None or (wait.task, wait.token) != (head[3], head[2]):
+            return False
+        awaited, work_s = scheduler.devices[wait.device_id], scheduler.queues.work_of(task.task_type)[1]
+        there_s, here_s = (expected_s(one, task.task_type, work_s) for one in (awaited, device))
+        sooner = there_s is not None and here_s is not None and there_s < here_s
+        return sooner and awaited.accepts and bool(awaited.attempts)
 
     def began(self, worker: SimulatedWorker, key: AttemptKey) -> None:
         earlier = self.starts.setdefault(key[0], [])

@@ -10,7 +10,7 @@ from twisted.internet.error import ConnectionDone, ConnectionLost
 
 from retirecluster.domain import failpoints
 from tests.store.invariants import Invariants
-from tests.store.simulated_worker import QUEUED, RUNNING
+from tests.store.simulated_worker import AGREED, QUEUED, RUNNING
 from tests.store.simulation import WHILE_WRITING
 from tests.store.stage import DEVICES
 
@@ -41,6 +41,13 @@ class Steps(Invariants):
     )
     def submit(self, count: int, hurried: bool, **document: Any) -> None:
         self.request([{"task_type": "echo"} | document] * count)
+        if not hurried:
+            self.settle()
+
+    @rule(agree=st.booleans(), hurried=st.booleans())
+    def submit_verified(self, agree: bool, hurried: bool) -> None:
+        """Its copies give the same everywhere, or never."""
+        self.request([{"task_type": "echo", "verify": 2, "payload": {"message": AGREED if agree else "x"}}])
         if not hurried:
             self.settle()
 

@@ -12,9 +12,15 @@ from hypothesis import strategies as st
 
 from retirecluster.domain.lifecycle import FINAL, State
 from retirecluster.domain.scheduler import Moment
-from retirecluster.store.cleanup import BATCH_ROWS, forget_events_txn, forget_refused_txn, forget_tasks_txn
+from retirecluster.store.cleanup import (
+    BATCH_ROWS,
+    advance_retention_txn,
+    forget_events_txn,
+    forget_refused_txn,
+    forget_tasks_txn,
+)
 from tests.store.folders import NOW, MadeFolder
-from tests.store.test_schema import NEWEST, at_version
+from tests.store.test_schema import FIRST_ATTEMPT_COLUMNS, NEWEST, at_version
 
 DAY_S = 86_400.0
 
@@ -39,7 +45,10 @@ def database(path: Path, tasks: list[tuple[State, int, float]]) -> sqlite3.Conne
             (seq, f"task-{seq}", state.value, attempts, ended, f"key-{seq}"),
         )
         for epoch in range(1, attempts + 1):
-            connection.execute("INSERT INTO attempts VALUES (?, ?, 'd', 1, 0, 0, 0, 'failed', 1, '')", (seq, epoch))
+            connection.execute(
+                f"INSERT INTO attempts ({FIRST_ATTEMPT_COLUMNS}) VALUES (?, ?, 'd', 1, 0, 0, 0, 'failed', 1, '')",
+                (seq, epoch),
+            )
         if attempts and state in FINAL:
             connection.execute("INSERT INTO results VALUES (?, ?, '{}')", (seq, attempts))
     connection.commit()
@@ -140,3 +149,12 @@ def test_counts_in_memory_shrink_with_the_rows(tmp_path: Path) -> None:
     made.scheduler.tasks.cancel(next(iter(ledger.tasks.values())), Moment(200.0, NOW.wall_s), "a person")
     made.commit()
     made.close()
+
+
+def test_the_clock_of_retention_goes_on_no_faster_than_the_main_has_run(tmp_path: Path) -> None:
+    cursor = at_version(tmp_path / "cluster.db", NEWEST).cursor()
+    assert advance_retention_txn(cursor, 1000.0, 0.0) == 1000.0, "the first look believes the wall clock"
+    assert advance_retention_txn(cursor, 4600.0, 3600.0) == 4600.0
+    assert advance_retention_txn(cursor, 4600.0 + 10 * 365 * DAY_S, 3600.0) == 8200.0, "ten years ahead"
+    assert advance_retention_txn(cursor, 11_800.0, 3600.0) == 11_800.0
+    assert advance_retention_txn(cursor, 500.0, 3600.0) == 500.0, "it never goes ahead of the wall clock"

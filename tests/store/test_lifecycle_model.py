@@ -195,6 +195,31 @@ class Lifecycle(Steps):
             worker.refuse(key)
         self.settle()
 
+    @rule(count=st.integers(1, 3), what=st.sampled_from(["it ends", "time passes", "it is lost", "nothing"]))
+    def the_last_ones_wait(self, count: int, what: str) -> None:
+        """The phone is slow: the last tasks wait for the laptop, until that has room, or is lost, or for too long."""
+        self.everybody_comes_back()
+        laptop = self.workers["laptop"]
+        for _ in range(3):
+            self.request([{"task_type": "echo", "requirements": {"device": name}} for name in self.workers])
+            self.settle()
+            self.all_begin()
+            for name, key in self.journals(RUNNING):
+                self.workers[name].finish(key, "completed", 60.0 if name == "phone" else 10.0)
+            self.settle()
+        self.request([{"task_type": "echo", "requirements": {"device": "laptop"}, "priority": "urgent"}] * 3)
+        self.settle()
+        self.all_begin()
+        self.request([{"task_type": "echo", "priority": "urgent"}] * count)
+        self.settle()
+        if what == "it ends":
+            for key in laptop.keys(RUNNING)[:1]:
+                laptop.finish(key, "completed", 10.0)
+        elif what == "it is lost":
+            self.line_breaks("laptop", ConnectionDone, False)
+        self.time_passes(45.0 if what == "time passes" else 1.0, True, 0.0)
+        self.settle()
+
     @rule(name=NAMES)
     def dies_on_its_tasks(self, name: str) -> None:
         self.request([{"task_type": "echo", "requirements": {"device": name}, "priority": "urgent"}])
@@ -222,7 +247,7 @@ class Lifecycle(Steps):
     def everything_ends(self) -> None:
         self.prompt = True
         self.main.armed = None
-        for _ in range(60):
+        for _ in range(60 + len(self.main.scheduler.ledger.tasks)):  # one of them ends in each round at least
             for name, worker in self.workers.items():
                 self.connects(name)
                 self.act(self.main.rooms.cluster.device_action(name, "undrain"), "not_found")

@@ -13,7 +13,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from retirecluster.domain import fencing
 from retirecluster.domain.errors import ClusterError
 from retirecluster.domain.lifecycle import State
-from retirecluster.domain.scheduler import attempts, core, fleet, ledger, picture, placement, tasks
+from retirecluster.domain.scheduler import attempts, core, fleet, ledger, picture, placement, tail, tasks, verifications
 from retirecluster.main import registry
 from retirecluster.main.scheduler import TaskScheduler
 from retirecluster.main.server import ClusterServer
@@ -278,7 +278,6 @@ def capacity_is_not_checked(patch: pytest.MonkeyPatch) -> None:
 
 def leases_never_end(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(core.Scheduler, "_check_lease", lambda self, device, task, now: None)
-    patch.setattr(core.Scheduler, "_settle", lambda self, d, c, n: core.Registration(d.session_no, [], list(c)))
 
 
 def retries_are_not_counted(patch: pytest.MonkeyPatch) -> None:
@@ -298,7 +297,7 @@ def backoff_timer_is_lost_at_restart(patch: pytest.MonkeyPatch) -> None:
     def restore(self: Any, task: Any, attempt: Any, now: Any) -> None:
         before = list(self.timers.heap)
         real(self, task, attempt, now)
-        self.timers.heap[:] = before
+        self.timers.heap[:] = [timer for timer in self.timers.heap if timer in before or timer.kind != "backoff"]
 
     patch.setattr(core.Scheduler, "restore_task", restore)
 
@@ -333,6 +332,41 @@ def events_are_numbered_from_memory_alone(patch: pytest.MonkeyPatch) -> None:
         scheduler.ledger.last_event_no += 1
 
     patch.setattr(InlineDatabase, "restore", restore)
+
+
+def copies_may_run_where_the_first_one_did(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(verifications.Verification, "used", frozenset())
+
+
+def a_restart_forgets_what_is_being_verified(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(verifications.Verifications, "restored", lambda self, task, copies: None)
+
+
+def any_two_results_agree(patch: pytest.MonkeyPatch) -> None:
+    def decide(self: Any, verification: Any, last: Any, now: Any) -> None:
+        done = verification.done
+        if len(done) == 2:
+            self._finish(verification, "agreed", "", now, done[0].seq)
+        else:
+            real(self, verification, last, now)
+
+    real = verifications.Verifications._decide
+    patch.setattr(verifications.Verifications, "_decide", decide)
+
+
+def waits_for_a_faster_device_have_no_timer(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(tail.Tail, "take_begun", lambda self: [])
+
+
+def waits_for_a_faster_device_outlive_it(patch: pytest.MonkeyPatch) -> None:
+    real = placement.Queues.device_changed
+
+    def changed(self: Any, device: Any) -> None:
+        waits, self.tail.waits = self.tail.waits, {}
+        real(self, device)
+        self.tail.waits = waits
+
+    patch.setattr(placement.Queues, "device_changed", changed)
 
 
 MUTATIONS: list[Patch] = [
@@ -376,8 +410,22 @@ MUTATIONS: list[Patch] = [
     freed_devices_make_no_offer,
     steps_are_not_written,
     events_are_numbered_from_memory_alone,
+    copies_may_run_where_the_first_one_did,
+    a_restart_forgets_what_is_being_verified,
+    any_two_results_agree,
+    waits_for_a_faster_device_have_no_timer,
+    waits_for_a_faster_device_outlive_it,
 ]
-LONG = ()
+LONG = (
+    without_epoch_check,
+    a_worker_forgets_which_attempts_it_knew,
+    bodies_of_a_key_are_not_compared,
+    deadlines_pass_unnoticed,
+    tasks_move_on_while_they_may_still_run,
+    failed_tasks_are_tried_again_though_once_was_asked_for,
+    the_same_result_again_is_a_conflict,
+    assignments_leave_before_the_commit,
+)
 """Found after more than a few seconds."""
 
 

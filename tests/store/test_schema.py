@@ -16,6 +16,10 @@ from retirecluster.domain.lifecycle import FINAL, State
 from retirecluster.store import migrations
 
 NEWEST = migrations.scripts()[-1][0]
+FIRST_ATTEMPT_COLUMNS = (
+    "task_seq, epoch, device_id, session_no, granted_at, started_at, finished_at, outcome, charged, reason"
+)
+"""Of an attempt, in every schema so far."""
 
 
 def at_version(path: Path, version: int) -> sqlite3.Connection:
@@ -31,7 +35,9 @@ def at_version(path: Path, version: int) -> sqlite3.Connection:
             "VALUES (1, 'cluster-old', 3, 1.0, 2.0)"
         )
         connection.execute("INSERT INTO events VALUES (1, 5.0, 'device', 'left', NULL, 'd', '{}')")
-        connection.execute("INSERT INTO attempts VALUES (1, 1, 'd', 1, 1.0, NULL, NULL, NULL, 0, '')")
+        connection.execute(
+            f"INSERT INTO attempts ({FIRST_ATTEMPT_COLUMNS}) VALUES (1, 1, 'd', 1, 1.0, NULL, NULL, NULL, 0, '')"
+        )
     return connection
 
 

@@ -55,6 +55,17 @@ def test_what_can_be_printed_comes_back_from_csv(value: str) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_the_nearest_changes_stand_in_lines(node: Any, http: Http) -> None:
+    await played(node, role="mobile")
+    task = {"task_type": "echo", "payload": {}, "requirements": {"role": "nas"}}
+    task_id = (await http.post("/api/v1/tasks", task)).data["task_id"]
+    [change] = (await http.get(f"/api/v1/tasks/{task_id}/why")).data["nearest"]
+    assert change["steps"][0]["change"] == "give_role" and change["device_id"] == "pixel-3"
+    lines = (await http.get(f"/text/tasks/{task_id}/why?format=text")).text.splitlines()
+    assert f"NEAREST 1: {change['text']}" in lines and "DEVICE PIXEL-3: role is mobile, not nas" in lines
+
+
+@pytest_twisted.ensureDeferred
 async def test_csv_and_tsv_and_text_say_what_json_says(node: Any, http: Http) -> None:
     device = await played(node, platform="andr|oid", role="mo,bile")
     await http.post("/api/v1/devices/pixel-3/drain")
@@ -83,8 +94,8 @@ async def test_csv_and_tsv_and_text_say_what_json_says(node: Any, http: Http) ->
 @pytest_twisted.ensureDeferred
 async def test_the_contract_of_devices_and_status(node: Any, http: Http) -> None:
     device = await played(node)
-    assert (await http.get("/text/devices")).text == "pixel-3|online|12.5|40.0|0|-\n"
-    assert (await http.get("/text/devices?header=1")).text.splitlines()[0] == "id|status|cpu|memory|tasks|reason"
+    assert (await http.get("/text/devices")).text == "pixel-3|online|12.5|40.0|0|-|1.0\n"
+    assert (await http.get("/text/devices?header=1")).text.splitlines()[0] == "id|status|cpu|memory|tasks|reason|trust"
     lines = (await http.get("/text/status")).text.splitlines()
     assert [line.split(": ")[0] for line in lines[:6]] == ["STATUS", "NODES", "CPU", "MEMORY", "TASKS", "UPTIME"]
     assert lines[0] == "STATUS: running" and lines[2] == "CPU: 12.5%"

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from random import Random
 from typing import Any
 
-from attrs import define
+from attrs import define, evolve
 
 from retirecluster.domain.errors import ClusterError
 from retirecluster.domain.lifecycle import State
-from retirecluster.domain.retry import CRASHES_TO_HOLD, backoff_s
+from retirecluster.domain.retry import CRASHES_TO_HOLD, backoff_s, refusal_pause_s
 from retirecluster.domain.scheduler.fleet import Fleet
 from retirecluster.domain.scheduler.ledger import Ledger
-from retirecluster.domain.scheduler.picture import Attempt, Device, Moment, Task
+from retirecluster.domain.scheduler.picture import Attempt, Device, Moment, Refusal, Task
 from retirecluster.domain.scheduler.placement import Queues
 from retirecluster.domain.scheduler.timers import Timers
 from retirecluster.domain.scheduler.turn import Assign, Result, Stop
@@ -75,6 +75,9 @@ class AttemptEvents:
     def started(self, task: Task, attempt: Attempt, now: Moment) -> None:
         """The process of an attempt runs. Said twice, or of a task being cancelled, it changes nothing."""
         attempt.renewed_mono_s = now.mono_s
+        device = self.fleet.devices.get(attempt.device_id)
+        if device is not None and device.refusal is not None and device.refusal.over:
+            device.refusal = None
         if attempt.started_at is None:
             attempt.started_at, attempt.started_mono_s = now.wall_s, now.mono_s
             task.started_at = now.wall_s
@@ -86,7 +89,10 @@ class AttemptEvents:
         """The device could not run it, or hands it back: queued again and not charged."""
         state = task.state
         if state is State.ASSIGNED:
-            self.fleet.devices[attempt.device_id].mean_s = None  # it has enough: queue nothing there for now
+            device = self.fleet.devices[attempt.device_id]
+            device.mean_s = None  # it has enough: queue nothing there for now
+            if not attempt.taken_back:
+                self._let_alone(device, now, reason)
         self._close(task, "refused" if state is State.ASSIGNED else "handed_back", now, reason=reason)
         if state is State.CANCELLING:
             self.ledger.step("cancel_confirmed", task, State.CANCELLED, now, reason)
@@ -95,9 +101,27 @@ class AttemptEvents:
         else:
             self._requeue("refused" if state is State.ASSIGNED else "handed_back", task, now, reason)
 
+    def _let_alone(self, device: Device, now: Moment, reason: str) -> None:
+        """Without this pause the best device would be given the same task again at once, for ever."""
+        before = device.refusal
+        if before is not None and not before.over:
+            return  # of the same handful
+        count = 1 if before is None else before.count + 1
+        until_mono_s = now.mono_s + refusal_pause_s(count)
+        device.refusal = Refusal(reason, count, until_mono_s)
+        self.timers.add(until_mono_s, "refusal", device.device_id, count)
+        self.queues.device_changed(device)
+
+    def refusal_over(self, device: Device) -> None:
+        """The pause after a refusal has passed; the next one is longer, unless something begins to run there first."""
+        if device.refusal is not None:
+            device.refusal = evolve(device.refusal, over=True)
+            self.queues.device_changed(device)
+
     def take_back(self, task: Task, attempt: Attempt, reason: str) -> None:
         """Have the device stop it; once it says that the process is gone, the task is queued again, not charged."""
         attempt.taken_back = reason
+        self.ledger.turn.attempts[task.seq, attempt.epoch] = attempt
         stop = Stop(attempt.device_id, attempt.session_no, task.task_id, attempt.epoch, reason)
         self.ledger.turn.effects.append(stop)
 
@@ -146,7 +170,7 @@ class AttemptEvents:
         else:
             self._take_away(task, attempt)
             self._close(task, "lease_over", now, charged=True, reason=reason)
-            if task.charged > task.options.max_retries:
+            if task.tries > task.options.max_retries:
                 self.ledger.step("lease_over", task, State.FAILED, now, _exhausted(task, reason))
             else:
                 # At once and to the head: it has waited its turn before.
@@ -164,9 +188,10 @@ class AttemptEvents:
             return
         self._take_away(task, attempt)
         self._close(task, "moved_on", now, reason=reason)
-        if task.epoch - task.charged > MOVES_TO_HOLD:
+        task.moves += 1
+        if task.moves > MOVES_TO_HOLD:
             self.ledger.step(
-                "moved_on", task, State.HELD, now, f"held: it lost its device {task.epoch} times ({reason})"
+                "moved_on", task, State.HELD, now, f"held: it lost its device {task.moves} times ({reason})"
             )
         else:
             self._requeue("moved_on", task, now, reason)
@@ -219,13 +244,13 @@ class AttemptEvents:
         self.queues.push(task)
 
     def _retry_or_fail(self, event: str, task: Task, now: Moment, reason: str) -> None:
-        if task.charged > task.options.max_retries:
+        if task.tries > task.options.max_retries:
             self.ledger.step(event, task, State.FAILED, now, _exhausted(task, reason))
             return
-        pause_s = backoff_s(task.charged, self.random)
+        pause_s = backoff_s(task.tries, self.random)
         task.not_before_at = now.wall_s + pause_s
         self.ledger.retries += 1
-        used = f"{task.charged} of {task.options.max_retries + 1} attempts used"
+        used = f"{task.tries} of {task.options.max_retries + 1} attempts used"
         again = f"{reason}; again in {format_duration(pause_s)} ({used})"
         self.ledger.step(event, task, State.RETRYING, now, again)
         self.timers.add(now.mono_s + pause_s, "backoff", task.task_id, task.epoch)
@@ -256,7 +281,7 @@ def _hopeless(document: Mapping[str, Any]) -> bool:
 
 
 def _exhausted(task: Task, reason: str) -> str:
-    return f"{reason} (all {task.charged} attempts used)" if task.charged > 1 else reason
+    return f"{reason} (all {task.tries} attempts used)" if task.tries > 1 else reason
 
 
 def _held(task: Task, reason: str) -> str:

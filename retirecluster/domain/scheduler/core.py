@@ -20,12 +20,18 @@ from retirecluster.domain.scheduler.pauses import Pauses
 from retirecluster.domain.scheduler.picture import Attempt, Device, Moment, Task
 from retirecluster.domain.scheduler.placement import Queues
 from retirecluster.domain.scheduler.probes import Probes
+from retirecluster.domain.scheduler.scoring import condition
+from retirecluster.domain.scheduler.standing import Standing
 from retirecluster.domain.scheduler.tasks import TaskEvents
 from retirecluster.domain.scheduler.timers import Timers
 from retirecluster.domain.scheduler.turn import Stop, Turn
+from retirecluster.domain.scheduler.verifications import Verifications
 from retirecluster.domain.tasks import KEEP, STOP, TaskSpec
+from retirecluster.domain.trust import Blame
 from retirecluster.domain.units import format_duration
 
+LONGEST_DRAIN_S = 86_400.0
+"""After a restart a drain ends within this, whatever the wall clock says."""
 OVERTIME_S = 60.0
 """How long past its timeout an attempt may be named in heartbeats before the main gives it up itself."""
 
@@ -47,6 +53,8 @@ class Registration:
     session_no: int
     resume: list[AttemptKey]
     stop: list[AttemptKey]
+    died: bool = False
+    """Its worker ended while it ran a task, which is news."""
 
 
 @define(eq=False)
@@ -63,6 +71,8 @@ class Scheduler:
     attempts: AttemptEvents
     probes: Probes
     pauses: Pauses
+    standing: Standing
+    verifications: Verifications
 
     @classmethod
     def create(cls, settings: Settings, random: Random, began: Moment) -> Scheduler:
@@ -73,18 +83,37 @@ class Scheduler:
         fleet = Fleet(devices, queues, ledger)
         tasks = TaskEvents(ledger, queues, fleet, timers, random, began_mono_s=began.mono_s)
         attempts = AttemptEvents(ledger, queues, fleet, timers, random)
-        probes = Probes(tasks, attempts, fleet, timers)
+        standing = Standing(fleet, tasks, timers)
+        probes = Probes(tasks, attempts, fleet, timers, standing)
+        verifications = Verifications(ledger, fleet, tasks, standing)
         pauses = Pauses(fleet, attempts)
-        return cls(settings, ledger, devices, queues, fleet, timers, tasks, attempts, probes, pauses)
+        return cls(
+            settings,
+            ledger,
+            devices,
+            queues,
+            fleet,
+            timers,
+            tasks,
+            attempts,
+            probes,
+            pauses,
+            standing,
+            verifications,
+        )
 
     # -- turns
 
     def take_turn(self, now: Moment) -> Turn:
         """Place what can be placed, and hand over everything decided since the last turn."""
-        for task in self.ledger.turn.ended:
-            self.probes.ended(task, now)
-        for task, device in self.queues.grants():
+        results = {each.task_seq: each.document for each in self.ledger.turn.results}
+        for task in self.ledger.turn.ended:  # grows meanwhile: what ends a copy may end the task that it verifies
+            self.probes.ended(task, results.get(task.seq), now)
+            self.verifications.ended(task, results.get(task.seq), now)
+        for task, device in self.queues.grants(now):
             self.attempts.grant(task, device, now)
+        for wait in self.queues.tail.take_begun():
+            self.timers.add(wait.until_mono_s, "tail", wait.task.task_id, wait.token)
         return self.ledger.take_turn()
 
     # -- people
@@ -92,12 +121,16 @@ class Scheduler:
     def submit(self, specs: Iterable[TaskSpec], now: Moment) -> list[Task]:
         """Take in new tasks, all or none. Raises ClusterError queue_full."""
         wanted = list(specs)
-        if len(self.ledger.tasks) + len(wanted) > self.settings.max_tasks:
+        if len(self.ledger.tasks) + sum(spec.options.verify for spec in wanted) > self.settings.max_tasks:
             raise ClusterError(
                 "queue_full",
                 f"{len(self.ledger.tasks)} tasks wait or run; max_tasks allows {self.settings.max_tasks}",
             )
-        return [self.tasks.submit(spec, now) for spec in wanted]
+        tasks = [self.tasks.submit(spec, now) for spec in wanted]
+        for task in tasks:
+            if task.options.verify > 1:
+                self.verifications.begin(task, now)
+        return tasks
 
     def task(self, task_id: str) -> Task | None:
         """The task of that id, if it is not final."""
@@ -121,11 +154,14 @@ class Scheduler:
         device.profile = profile.with_role(device.role_override) if device.role_override else profile
         device.register = document
         device.session_no += 1
-        device.draining = False
+        device.draining = device.drain_until_at is not None
+        device.refusal = None
         self.fleet.heard_of(device, now)
         self.fleet.set_presence(device, Presence.ONLINE, "registered", now)
         self.queues.profile_changed(device)
         registration = self._settle(device, claims, now)
+        if registration.died:
+            self.standing.note(device, Blame.CRASH, now)
         self.probes.worker_died(device, (task_id for (task_id, _), claim in claims.items() if claim == "died"), now)
         self.probes.check(device, now)
         return registration
@@ -133,6 +169,7 @@ class Scheduler:
     def _settle(self, device: Device, claims: Mapping[AttemptKey, str], now: Moment) -> Registration:
         """Compare what a device claims with what it was given."""
         resume: list[AttemptKey] = []
+        died = False
         for task in list(device.attempts.values()):
             attempt = task.attempt
             assert attempt is not None
@@ -142,6 +179,7 @@ class Scheduler:
                 self.attempts.never_started(task, now, f"{device.device_id} came back without it")
             elif claim == "died":
                 self.attempts.died(task, now, f"the worker on {device.device_id} ended while it ran")
+                died = True
             else:
                 self._resume(device, task, attempt, claim, now)
                 resume.append(key)
@@ -150,9 +188,10 @@ class Scheduler:
             stale = self.task(task_id) if claim == "died" and (task_id, epoch) in device.taken else None
             if stale is not None:
                 self.attempts.crash_reported(stale, now, device.device_id)
+                died = True
         device.taken.clear()
         stop = [key for key in claims if key not in set(resume)]
-        return Registration(device.session_no, resume, stop)
+        return Registration(device.session_no, resume, stop, died)
 
     def _resume(self, device: Device, task: Task, attempt: Attempt, claim: str, now: Moment) -> None:
         attempt.session_no = device.session_no
@@ -167,10 +206,11 @@ class Scheduler:
         self, device: Device, metrics: Mapping[str, Any], named: Iterable[AttemptKey] | None, now: Moment
     ) -> tuple[list[AttemptKey], list[AttemptKey]]:
         """A sign of life: renew the attempts it names (None: all it holds); returns (renewed, to be stopped)."""
+        self.standing.heartbeat(device, metrics, now.mono_s - device.last_seen_mono_s, now)
         self.fleet.heard_of(device, now)
-        was = round(device.cpu_share, 1)
+        was = condition(device)
         device.metrics = metrics
-        if round(device.cpu_share, 1) != was and not device.attempts:
+        if condition(device) != was:
             self.queues.device_changed(device)
         if named is None:
             for task in device.attempts.values():
@@ -187,8 +227,17 @@ class Scheduler:
                 stop.append(key)
         return renewed, stop
 
-    def disconnected(self, device: Device, now: Moment, reason: str, *, closed: bool, grace_s: float = 0.0) -> None:
-        """The connection of an online device ended.
+    def disconnected(
+        self,
+        device: Device,
+        now: Moment,
+        reason: str,
+        *,
+        closed: bool,
+        grace_s: float = 0.0,
+        blamed: bool = True,
+    ) -> None:
+        """The connection of an online device ended; `blamed`: neither side meant it to.
 
         `closed`: the peer's system closed it without a word of farewell, which is what happens when a process
         is killed; its tasks move on after `failover_grace_s` (or `grace_s`, if that is longer), unless a second
@@ -196,17 +245,25 @@ class Scheduler:
         leases decide.
         """
         self.fleet.set_presence(device, Presence.DISCONNECTED, "disconnected", now, reason)
+        if blamed:
+            self.standing.note(device, Blame.FLAP, now)
         if closed and device.attempts:
             at_mono_s = now.mono_s + max(grace_s, self.settings.failover_grace_s)
             self.timers.add(at_mono_s, "failover", device.device_id, device.session_no)
 
     def end_drain_in(self, device: Device, now: Moment, deadline_s: float) -> None:
         """What a draining device still runs after `deadline_s` is stopped and runs elsewhere."""
-        self.timers.add(now.mono_s + deadline_s, "drain", device.device_id, device.session_no)
+        device.drain_until_at = now.wall_s + deadline_s
+        self.ledger.turn.devices[device.device_id] = device
+        self._time_drain(device, now, deadline_s)
 
-    def _drain_over(self, device_id: str, session_no: int) -> None:
+    def _time_drain(self, device: Device, now: Moment, left_s: float) -> None:
+        device.drain_no += 1
+        self.timers.add(now.mono_s + left_s, "drain", device.device_id, device.drain_no)
+
+    def _drain_over(self, device_id: str, drain_no: int) -> None:
         device = self.devices.get(device_id)
-        if device is None or not device.draining or device.session_no != session_no:
+        if device is None or not device.draining or device.drain_no != drain_no:
             return
         for task in device.attempts.values():
             assert task.attempt is not None
@@ -258,6 +315,10 @@ class Scheduler:
                 self._failover(timer.subject, timer.token, now)
             elif timer.kind == "drain":
                 self._drain_over(timer.subject, timer.token)
+            elif timer.kind == "tail" and timer.subject in self.ledger.tasks:
+                self.queues.wait_over(self.ledger.tasks[timer.subject], timer.token)
+            elif timer.kind == "refusal" and timer.subject in self.devices:
+                self.attempts.refusal_over(self.devices[timer.subject])
             elif timer.kind == "probe" and timer.subject in self.devices:
                 self.probes.check(self.devices[timer.subject], now)
 
@@ -270,6 +331,8 @@ class Scheduler:
             if silence_s < self.settings.offline_after_s:
                 break
             found.append(device)
+            if device.presence is Presence.ONLINE:
+                self.standing.note(device, Blame.FLAP, now)
             reason = f"nothing heard for {format_duration(silence_s)}"
             self.fleet.set_presence(device, Presence.OFFLINE, "offline", now, reason)
         return found
@@ -319,6 +382,9 @@ class Scheduler:
     def restore_device(self, device: Device, now: Moment) -> None:
         """Take in a device from the store. Those that were there get a fresh grace to come back."""
         self.devices[device.device_id] = device
+        self.standing.restored(device)
+        if device.drain_until_at is not None:
+            self._time_drain(device, now, min(max(device.drain_until_at - now.wall_s, 0.0), LONGEST_DRAIN_S))
         if device.presence is not Presence.OFFLINE:
             device.presence = Presence.DISCONNECTED
             device.reason = "the main restarted"
@@ -338,7 +404,7 @@ class Scheduler:
         elif task.state is State.RETRYING:
             pause_s = (task.not_before_at or now.wall_s) - now.wall_s
             self.timers.add(
-                now.mono_s + min(max(pause_s, 0.0), backoff_bound_s(task.charged)), "backoff", task.task_id, task.epoch
+                now.mono_s + min(max(pause_s, 0.0), backoff_bound_s(task.tries)), "backoff", task.task_id, task.epoch
             )
         if task.deadline_at is not None:
             left_s = min(max(task.deadline_at - now.wall_s, 0.0), task.deadline_at - task.created_at)

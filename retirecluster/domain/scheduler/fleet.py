@@ -65,6 +65,7 @@ class Fleet:
         before = (device.draining, device.cordoned)
         if draining is not None:
             device.draining = draining
+            device.drain_until_at = device.drain_until_at if draining else None
         if cordoned is not None:
             device.cordoned = cordoned
         if before != (device.draining, device.cordoned):

@@ -10,14 +10,18 @@ from attrs import define, field, frozen
 from retirecluster.domain.devices import DeviceProfile, Presence
 from retirecluster.domain.lifecycle import State
 from retirecluster.domain.tasks import Options
+from retirecluster.domain.trust import TrustLedger
+from retirecluster.domain.wake import ASLEEP
 
 if TYPE_CHECKING:
     from retirecluster.domain.scheduler.placement import RequirementClass
+    from retirecluster.domain.scheduler.scoring import Steady
 
 PREFETCH_S = 0.1
 """Seconds of work that may wait on a device beyond its slots."""
 DEATHS_TO_SUSPECT = 3
 PAUSED = "paused"
+QUARANTINED = "quarantined"
 
 
 @frozen
@@ -81,7 +85,11 @@ class Task:
     state: State = State.QUEUED
     epoch: int = 0
     charged: int = 0
+    forgiven: int = 0
+    """How many of the charged attempts count no more: a person has released it since."""
     crashes: int = 0
+    moves: int = 0
+    """Attempts that ended with a closed connection, since a person released it."""
     attempt: Attempt | None = None
     device_id: str | None = None
     """Where the last attempt is or was."""
@@ -91,8 +99,15 @@ class Task:
     not_before_at: float | None = None
     reason: str = ""
     progress: tuple[float | None, str] | None = None
+    inputs: tuple[str, ...] = ()
+    """Digests of the files that it starts with. Empty after a restart, when nobody knows who has them either."""
     queued_token: int = 0
     """Grows each time the task enters a queue: queue entries with an older one are void."""
+
+    @property
+    def tries(self) -> int:
+        """Attempts that count against `max_retries`."""
+        return self.charged - self.forgiven
 
 
 @frozen
@@ -103,6 +118,17 @@ class Pause:
     reason: str
     running: str
     since_mono_s: float
+
+
+@frozen
+class Refusal:
+    """A device could not begin what it was given, `count` times without having begun anything since: it is given
+    nothing until then (monotonic seconds)."""
+
+    reason: str
+    count: int
+    until_mono_s: float
+    over: bool = False
 
 
 @frozen
@@ -125,7 +151,12 @@ class Device:
     session_no: int = 0
     reason: str = ""
     draining: bool = False
+    drain_until_at: float | None = None
+    """A person wants it empty by then (wall clock): what runs longer is stopped and runs elsewhere."""
+    drain_no: int = 0
+    """Grows with each deadline for a drain: timers of earlier ones are void."""
     cordoned: bool = False
+    refusal: Refusal | None = None
     pause: Pause | None = None
     resting: str = ""
     """Why a person wants it left alone; empty if nobody does."""
@@ -133,6 +164,16 @@ class Device:
     """Whether it understands signals and a wish for rest: plain peers of the original protocol do not."""
     deaths: list[str] = field(factory=list)
     """Different tasks that its worker died on, one after the other with nothing completed in between."""
+    trust: float = 1.0
+    """How far its results and its being there can be relied upon, 0 to 1; 1 for a device nothing is known against."""
+    ledger: TrustLedger = field(factory=TrustLedger)
+    """What its trust follows from, as of the last heartbeat or event."""
+    unsaved_throttled_h: float = 0.0
+    """Of the ledger: hours that are not on disk yet."""
+    quarantine: str = ""
+    """Why it is in quarantine; empty if it is not."""
+    probe_after_s: float = 0.0
+    """In quarantine: no probe before this running time of the cluster."""
     probe_task_id: str | None = None
     probes_failed: int = 0
     first_seen_at: float = 0.0
@@ -153,6 +194,8 @@ class Device:
     """By task type: how many were measured, and their smoothed execution time in seconds."""
     version: int = 0
     """Grows with each change that matters to placement: offers made before are void."""
+    steady: Steady | None = None
+    """The part of its score that changes with its reports alone."""
 
     @property
     def cpu_share(self) -> float:
@@ -162,14 +205,15 @@ class Device:
     @property
     def accepts(self) -> bool:
         """May be given new tasks."""
-        held_back = self.draining or self.cordoned or self.suspect or self.pausing
+        held_back = self.draining or self.cordoned or self.distrusted or self.pausing
         return self.presence is Presence.ONLINE and not held_back
 
     @property
     def pausing(self) -> str:
-        """Why it works for nobody just now, by its owner's or another person's word; empty if it does."""
+        """Why it works for nobody just now, by its owner's or another person's word or its own; empty if it does."""
         if self.pause is None:
-            return self.resting
+            refused = self.refusal is not None and not self.refusal.over
+            return self.resting or (f"it refused a task: {self.refusal.reason}" if refused and self.refusal else "")
         said = self.pause.reason
         return f"{self.resting}; {said}" if self.resting and self.resting not in said else said
 
@@ -181,7 +225,8 @@ class Device:
     @property
     def shown_reason(self) -> str:
         """Why its status is what it is, for people."""
-        return self.pausing if self.status == PAUSED else self.reason
+        status = self.status
+        return self.pausing if status == PAUSED else self.quarantine if status == QUARANTINED else self.reason
 
     @property
     def suspect(self) -> bool:
@@ -189,12 +234,19 @@ class Device:
         return len(self.deaths) >= DEATHS_TO_SUSPECT
 
     @property
+    def distrusted(self) -> bool:
+        """Suspect, or in quarantine: it gets nothing but probes."""
+        return self.suspect or bool(self.quarantine)
+
+    @property
     def status(self) -> str:
         """One word for people."""
         if self.presence is not Presence.ONLINE:
-            return str(self.presence)
+            return ASLEEP if self.presence is Presence.OFFLINE and self.reason == ASLEEP else str(self.presence)
         if self.suspect:
             return "suspect"
+        if self.quarantine:
+            return QUARANTINED
         if self.draining:
             return "draining"
         if self.cordoned:

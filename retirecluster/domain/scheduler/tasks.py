@@ -48,7 +48,10 @@ class TaskEvents:
         return self.running_s_before + max(0.0, now.mono_s - self.began_mono_s)
 
     def submit(self, spec: TaskSpec, now: Moment, *, queued: bool = True) -> Task:
-        """Take in a new task; it is queued at once, unless the caller grants it itself (`queued` False)."""
+        """Take in a new task; it is queued at once, unless the caller grants it itself (`queued` False).
+
+        One that is to be verified is blocked: its copies run (see `verifications`).
+        """
         options, ledger = spec.options, self.ledger
         ledger.last_task_seq += 1
         keep = len(spec.body) <= BODY_KEPT_CHARS and len(ledger.tasks) < BODIES_KEPT_TASKS
@@ -64,11 +67,14 @@ class TaskEvents:
             order_s=self.running_s(now) - spec.priority * PRIORITY_BOOST_S,
             created_at=now.wall_s,
             deadline_at=None if spec.deadline_s is None else now.wall_s + spec.deadline_s,
+            inputs=tuple(each.sha256 for each in spec.inputs) if spec.inputs else (),
         )
+        if options.verify > 1:
+            task.state, task.reason = State.BLOCKED, f"runs as copies on {options.verify} devices"
         ledger.add(task, spec, now)
         if spec.deadline_s is not None:
             self.timers.add(now.mono_s + spec.deadline_s, "deadline", task.task_id, 0)
-        if queued:
+        if queued and task.state is State.QUEUED:
             self.queues.push(task)
         return task
 
@@ -88,14 +94,17 @@ class TaskEvents:
             return
         if task.state in HELD_BY_DEVICE:
             raise ClusterError("conflict", f"{task.task_id} is {task.state}; only waiting tasks can be held: cancel it")
+        if task.options.verify > 1:
+            raise ClusterError("conflict", f"{task.task_id} runs as copies: hold those, or cancel it")
         self._leave_queue(task)
         self.ledger.step("hold", task, State.HELD, now, reason)
 
     def release(self, task: Task, now: Moment) -> None:
-        """Let a held task go on, its crashes forgiven. Raises ClusterError conflict for others."""
+        """Let a held task go on, all that counted against it forgiven. Raises ClusterError conflict for others."""
         if task.state is not State.HELD:
             raise ClusterError("conflict", f"{task.task_id} is {task.state}, not held")
-        task.crashes = 0
+        task.crashes = task.moves = 0
+        task.forgiven = task.charged
         self.ledger.step("release", task, State.QUEUED, now)
         self.queues.push(task)
 

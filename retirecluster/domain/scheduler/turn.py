@@ -8,13 +8,16 @@ changed within a turn, it is written once.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import define, field, frozen
 
 from retirecluster.domain.audit import AuditEntry
 from retirecluster.domain.scheduler.picture import Attempt, Device, Task
 from retirecluster.domain.tasks import TaskSpec
+
+if TYPE_CHECKING:
+    from retirecluster.domain.scheduler.verifications import Verification
 
 
 @frozen
@@ -73,6 +76,14 @@ class Refused:
     document: Mapping[str, Any]
 
 
+@frozen
+class Copied:
+    """In the store, one task (by seq) gets something of another: what travels to the device, or its result."""
+
+    task_seq: int
+    from_seq: int
+
+
 @define(eq=False)
 class Turn:
     """What was decided since the last one."""
@@ -88,6 +99,12 @@ class Turn:
     ended: list[Task] = field(factory=list)
     refused: list[Refused] = field(factory=list)
     audited: list[AuditEntry] = field(factory=list)
+    copied: list[Copied] = field(factory=list)
+    """New tasks that travel as another one does, with its input files."""
+    adopted: list[Copied] = field(factory=list)
+    """Tasks whose result is that of another."""
+    verifications: dict[int, Verification] = field(factory=dict)
+    """By the seq of the verified task."""
 
     @property
     def empty(self) -> bool:

@@ -70,7 +70,7 @@ function extras(device) {
 function deviceCard({ device, runs }) {
   const about = [device.role, device.platform, device.architecture].filter(Boolean).join(" · ");
   const slots = device.slots ? (100 * device.running) / device.slots : null;
-  const away = device.status === "offline" || device.status === "disconnected";
+  const away = device.status === "offline" || device.status === "asleep" || device.status === "disconnected";
   const more = extras(device);
   return element(
     "li", `card${away ? " away" : ""}`,

@@ -107,16 +107,18 @@ class Islands(RealCluster):
         """Put the cable back."""
         self.ip("main", "link", "set", f"to-{name}", "up")
 
-    def lose(self, name: str, chain: str) -> None:
-        """Lose all packets in one direction: INPUT (from the worker) or OUTPUT (to the worker)."""
-        self._table(name, "-A", chain)
+    def lose(self, name: str, chain: str, share: float = 1.0) -> None:
+        """Lose packets (all, or each with that probability) one way: INPUT (from the worker) or OUTPUT (to it)."""
+        self._table(name, "-A", chain, share)
 
-    def lose_no_more(self, name: str, chain: str) -> None:
-        self._table(name, "-D", chain)
+    def lose_no_more(self, name: str, chain: str, share: float = 1.0) -> None:
+        """As much as was said to `lose`."""
+        self._table(name, "-D", chain, share)
 
-    def _table(self, name: str, change: str, chain: str) -> None:
+    def _table(self, name: str, change: str, chain: str, share: float) -> None:
         side = "-i" if chain == "INPUT" else "-o"
-        run(*self.prefix("main"), "iptables", "-w", change, chain, side, f"to-{name}", "-j", "DROP")
+        some = () if share == 1.0 else ("-m", "statistic", "--mode", "random", "--probability", str(share))
+        run(*self.prefix("main"), "iptables", "-w", change, chain, side, f"to-{name}", *some, "-j", "DROP")
 
     @contextlib.contextmanager
     def _there(self, name: str) -> Iterator[None]:

@@ -113,6 +113,24 @@ def test_packets_are_lost_in_one_direction(islands: Islands, client: Client, los
     assert (counts["starts"], counts["epochs"], counts["lost"]) == (3, 3, 0), started
 
 
+def test_each_packet_is_lost_with_some_probability(islands: Islands, client: Client) -> None:
+    """TCP repeats what is lost, each time later: words arrive in bursts, and some only after the lease is over."""
+    islands.start_worker("two")
+    islands.wait_online("one", "two")
+    ways = [("one", "INPUT"), ("one", "OUTPUT"), ("two", "INPUT"), ("two", "OUTPUT")]
+    for name, chain in ways:
+        islands.lose(name, chain, 0.2)
+    for number in range(12):
+        client.submit(1, 0.5, delivery=(AT_LEAST_ONCE, AT_MOST_ONCE)[number % 2], on_disconnect="stop")
+    runs_of(client, 8)
+    for name, chain in ways:
+        islands.lose_no_more(name, chain, 0.2)
+    islands.wait_online("one", "two")
+    Checker(client).check(["one", "two"])
+    assert {task["status"] for task in final(client)} <= {"completed", "lost"}
+    assert sum(task["status"] == "completed" for task in final(client)) >= 6, "what may run again did"
+
+
 def test_a_worker_dies_while_it_cannot_be_reached(islands: Islands, client: Client) -> None:
     client.submit(1, 6.0)
     client.submit(1, 6.0, delivery=AT_MOST_ONCE)

@@ -15,6 +15,8 @@ from tests.store.simulated_worker import QUEUED, RUNNING, SPOOLED
 from tests.store.stage import Stage
 
 CRASHES = 3
+TICK_S = 2.0
+"""The main looks at leases once a second."""
 
 
 class Invariants(Stage):
@@ -119,6 +121,14 @@ class Invariants(Stage):
                 assert ("backoff", task.task_id, task.epoch) in pending, "I8 timer"
             if task.deadline_at is not None:
                 assert ("deadline", task.task_id, 0) in pending, "I8 deadline"
+
+    @invariant()
+    def leases_end(self) -> None:
+        scheduler, now_s = self.main.scheduler, self.main.moment().mono_s
+        for task in scheduler.ledger.tasks.values():
+            if task.attempt is not None:
+                silent_s = now_s - task.attempt.renewed_mono_s
+                assert silent_s <= scheduler.settings.lease_s + TICK_S, "I8: nobody gives up an attempt without a lease"
 
     @invariant()
     def nothing_grantable_waits(self) -> None:

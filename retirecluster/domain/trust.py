@@ -3,14 +3,16 @@
 The score is `1 / (1 + blame)`, where blame is a sum of what is in the ledger, each part weighed:
 
     blame = 20 * wrong² / (wrong + good + 10)    results that another device proved wrong, among verified ones
-          + 0.5  * crashes                       the worker died with a task
-          + 0.05 * flaps                         the connection ended without a farewell
+          + 0.5  * crashes, at most 1.5          the worker died with a task
+          + 0.05 * flaps, at most 0.5            the connection ended without a farewell
           + 0.01 * throttled hours, at most 1    its firmware slowed it down
           + 0.5  * worn                          0 to 1: what its battery has lost
 
-One wrong result may be an accident (1 in 1: 0.35), two of them are a habit (2 in 20: 0.27). Every figure but `worn`
-halves in `HALF_LIFE_S` of the cluster's running time: what is not repeated is forgotten, and time in which the main is
-down forgives nothing. Pure: the running time is an argument.
+Crashes and flaps alone never lead to quarantine: an old phone whose battery gives out, or a bad radio, works when it
+works; leases see to its tasks, and who dies on one task after the other is suspect (see `probes`). One wrong result may
+be an accident (1 in 1: 0.35), two of them are a habit (2 in 20: 0.27). Every figure but `worn` halves in `HALF_LIFE_S`
+of the cluster's running time: what is not repeated is forgotten, and time in which the main is down forgives nothing.
+Pure: the running time is an argument.
 """
 
 from __future__ import annotations
@@ -101,8 +103,8 @@ def parts(ledger: TrustLedger) -> dict[str, float]:
     """Each part of the blame, by the name of its field."""
     return {
         "wrong": 20.0 * ledger.wrong**2 / (ledger.wrong + ledger.good + 10.0),
-        "crashes": 0.5 * ledger.crashes,
-        "flaps": 0.05 * ledger.flaps,
+        "crashes": min(1.5, 0.5 * ledger.crashes),
+        "flaps": min(0.5, 0.05 * ledger.flaps),
         "throttled_h": min(1.0, 0.01 * ledger.throttled_h),
         "worn": 0.5 * ledger.worn,
     }

@@ -84,9 +84,9 @@ def test_in_the_end_all_but_wear_is_forgotten(ledger: TrustLedger) -> None:
 
 
 def test_it_halves() -> None:
-    ledger = entered(TrustLedger(), Blame.CRASH, 100.0, 4)
-    assert aged(ledger, 100.0 + HALF_LIFE_S).crashes == pytest.approx(2)
-    assert score(ledger) == pytest.approx(1 / 3) and score(aged(ledger, 100.0 + HALF_LIFE_S)) == pytest.approx(1 / 2)
+    ledger = entered(TrustLedger(), Blame.CRASH, 100.0, 2)
+    assert aged(ledger, 100.0 + HALF_LIFE_S).crashes == pytest.approx(1)
+    assert score(ledger) == pytest.approx(1 / 2) and score(aged(ledger, 100.0 + HALF_LIFE_S)) == pytest.approx(1 / 1.5)
 
 
 def test_a_clock_that_goes_back_changes_nothing() -> None:
@@ -126,8 +126,13 @@ def test_one_wrong_result_is_an_accident_two_are_a_habit() -> None:
 
 def test_what_weighs_most_is_the_reason() -> None:
     assert reason_for(TrustLedger(crashes=6, flaps=5)) == "its worker died with tasks 6 times lately"
-    assert reason_for(TrustLedger(flaps=60, wrong=1)) == "its connection broke 60 times lately"
+    assert reason_for(TrustLedger(flaps=60)) == "its connection broke 60 times lately"
+    assert reason_for(TrustLedger(flaps=60, wrong=1)) == "1 wrong result in 1 verified task"
     assert "throttled" in reason_for(TrustLedger(throttled_h=90)) and "80%" in reason_for(TrustLedger(worn=0.8))
+
+
+def test_crashes_and_a_bad_radio_alone_put_no_device_into_quarantine() -> None:
+    assert score(TrustLedger(crashes=1e6, flaps=1e6)) > QUARANTINE_BELOW
 
 
 def test_neither_heat_nor_an_old_battery_alone_puts_a_device_into_quarantine() -> None:

@@ -46,13 +46,18 @@ def nearest(task: Task, devices: Iterable[Device]) -> list[dict[str, Any]]:
         if not steps:
             return []  # it fits and takes tasks: it is busy, or next
         found.append((sum(step.cost for step in steps), len(steps), device.device_id, steps))
-    told: dict[str, dict[str, Any]] = {}
+    told: list[dict[str, Any]] = []
+    enough: list[set[str]] = []
     for _, _, device_id, steps in sorted(found, key=lambda each: each[:3]):
+        asked = {step.words for step in steps}
+        if any(each <= asked for each in enough):
+            continue  # a part of it is enough already
+        enough.append(asked)
         text = " and ".join(step.words for step in steps)
-        told.setdefault(text, {"device_id": device_id, "text": text, "steps": [_document(step) for step in steps]})
+        told.append({"device_id": device_id, "text": text, "steps": [_document(step) for step in steps]})
         if len(told) == SHOWN:
             break
-    return list(told.values())
+    return told
 
 
 def in_words(changes: list[dict[str, Any]]) -> str:
@@ -80,7 +85,7 @@ def _of_device(device: Device) -> Iterator[Step]:
         yield Step(EASY, "uncordon", f"uncordon {name}")
     if device.resting:
         yield Step(EASY, "end_rest", f"end the rest of {name} ({device.resting})")
-    if device.pause is not None:
+    if device.pause is not None and device.pause.reason != device.resting:
         yield _end_of_pause(name, device.pause.reason)
     elif device.pausing and not device.resting:
         yield Step(MEDIUM, "wait", f"wait until {name} is tried again ({device.pausing})")

@@ -94,6 +94,7 @@ DEVICE_COLUMNS = {
     "Slots": "slots",
     "CPU %": "cpu_usage",
     "Memory %": "memory_usage",
+    "Reason": "reason",
 }
 TASK_COLUMNS = {
     "Task": "task_id",
@@ -127,7 +128,7 @@ def _summary(status: Mapping[str, Any]) -> list[str]:
 
 def _table(columns: Mapping[str, str], documents: Iterable[Mapping[str, Any]], empty: str) -> list[str]:
     rows = [
-        "<tr>" + "".join(f"<td>{_cell(each.get(name))}</td>" for name in columns.values()) + "</tr>"
+        "<tr>" + "".join(f"<td>{_cell(name, each.get(name))}</td>" for name in columns.values()) + "</tr>"
         for each in documents
     ]
     if not rows:
@@ -136,5 +137,8 @@ def _table(columns: Mapping[str, str], documents: Iterable[Mapping[str, Any]], e
     return [f"<table><thead><tr>{head}</tr></thead><tbody>", *rows, "</tbody></table>"]
 
 
-def _cell(value: Any) -> str:
-    return "" if value is None else escape(str(value))
+def _cell(name: str, value: Any) -> str:
+    if value is None:
+        return ""
+    text = str(value)
+    return escape(f"{text[:10]} {text[11:19]} UTC" if name.endswith("_at") else text)

@@ -36,6 +36,24 @@ def test_the_smallest_change_comes_first_and_the_hint_says_it() -> None:
     assert told["nearest"] == changes(bed, task)
 
 
+def test_what_is_enough_on_one_device_is_not_told_again_with_more() -> None:
+    bed = Bed()
+    bed.device("a", memory=GIB)
+    bed.device("b", memory=GIB)
+    bed.scheduler.devices["b"].cordoned = True
+    [task] = bed.submit(requirements={"min_memory_gb": 2})
+    assert [each["text"] for each in changes(bed, task)] == ["lower min_memory_gb to 1"]
+
+
+def test_a_rest_that_the_device_itself_reports_is_one_step() -> None:
+    bed = Bed()
+    bed.device("a")
+    bed.scheduler.devices["a"].resting = "borrowed by its owner"
+    bed.scheduler.devices["a"].pause = Pause("borrowed by its owner", "continue", 0.0)
+    [task] = bed.submit()
+    assert [each["text"] for each in changes(bed, task)] == ["end the rest of a (borrowed by its owner)"]
+
+
 def test_several_steps_on_one_device() -> None:
     bed = Bed()
     bed.device("a", cores=2, role="mobile")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import csv
 import io
 from typing import Any
@@ -141,3 +142,4 @@ async def test_names_are_text_on_the_plain_page(http: Http) -> None:
     assert page.headers["content-type"] == "text/html; charset=utf-8"
     assert "<img" not in page.text and "&lt;img src=x onerror=&quot;alert(1)&quot;&gt;" in page.text
     assert '<meta http-equiv="refresh"' in page.text and "<script" not in page.text
+    assert re.search(r"<td>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC</td>", page.text)

@@ -425,6 +425,11 @@ LONG = (
     failed_tasks_are_tried_again_though_once_was_asked_for,
     the_same_result_again_is_a_conflict,
     assignments_leave_before_the_commit,
+    a_worker_counts_its_lease_from_the_answer,
+    any_two_results_agree,
+    copies_may_run_where_the_first_one_did,
+    at_most_once_is_run_again,
+    cores_are_not_reserved,
 )
 """Found after more than a few seconds."""
 

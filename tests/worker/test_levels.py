@@ -179,6 +179,8 @@ class Folders:
             raise TaskFailure("input", "the input cannot be had")
         folder = self.fences.folder_of(level) / f"staged-{assignment.task_id}"
         folder.mkdir(0o700)
+        if (uid := self.fences.owner_of(level)) is not None:
+            os.chown(folder, uid, uid)
         return str(folder)
 
     def prepare(self, assignment: Assignment, level: int) -> Awaitable[str | None]:

@@ -13,6 +13,7 @@ import json
 import os
 import sqlite3
 from collections import Counter
+from contextlib import closing
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -106,16 +107,11 @@ def _check_target(source: Path, target: Path) -> None:
 def _copy(source: Path, target: Path) -> None:
     """A copy as of one moment, in one file without -wal, on disk."""
     target.unlink(missing_ok=True)
-    reading = open_for_reading(source)
-    reading.execute(f"PRAGMA busy_timeout = {int(_LOCKED_S * 1000)}")
-    writing = sqlite3.connect(target)
-    try:
+    with closing(open_for_reading(source)) as reading, closing(sqlite3.connect(target)) as writing:
+        reading.execute(f"PRAGMA busy_timeout = {int(_LOCKED_S * 1000)}")
         target.chmod(0o600)
         reading.backup(writing)
         writing.execute("PRAGMA journal_mode = DELETE")
-    finally:
-        writing.close()
-        reading.close()
     sync(target)
 
 

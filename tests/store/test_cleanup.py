@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -152,9 +153,10 @@ def test_counts_in_memory_shrink_with_the_rows(tmp_path: Path) -> None:
 
 
 def test_the_clock_of_retention_goes_on_no_faster_than_the_main_has_run(tmp_path: Path) -> None:
-    cursor = at_version(tmp_path / "cluster.db", NEWEST).cursor()
-    assert advance_retention_txn(cursor, 1000.0, 0.0) == 1000.0, "the first look believes the wall clock"
-    assert advance_retention_txn(cursor, 4600.0, 3600.0) == 4600.0
-    assert advance_retention_txn(cursor, 4600.0 + 10 * 365 * DAY_S, 3600.0) == 8200.0, "ten years ahead"
-    assert advance_retention_txn(cursor, 11_800.0, 3600.0) == 11_800.0
-    assert advance_retention_txn(cursor, 500.0, 3600.0) == 500.0, "it never goes ahead of the wall clock"
+    with closing(at_version(tmp_path / "cluster.db", NEWEST)) as connection:
+        cursor = connection.cursor()
+        assert advance_retention_txn(cursor, 1000.0, 0.0) == 1000.0, "the first look believes the wall clock"
+        assert advance_retention_txn(cursor, 4600.0, 3600.0) == 4600.0
+        assert advance_retention_txn(cursor, 4600.0 + 10 * 365 * DAY_S, 3600.0) == 8200.0, "ten years ahead"
+        assert advance_retention_txn(cursor, 11_800.0, 3600.0) == 11_800.0
+        assert advance_retention_txn(cursor, 500.0, 3600.0) == 500.0, "it never goes ahead of the wall clock"

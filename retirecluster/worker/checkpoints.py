@@ -80,7 +80,7 @@ class Checkpoints:
             self._over.add(task_id)
         if not NAME.fullmatch(task_id) or task_id in self._used:
             return None
-        found = [each for each in self._all() if each.name == task_id]
+        found = [each for root in self._roots() if (each := root / task_id).is_dir() and not each.is_symlink()]
         return self.in_thread(lambda: _remove(*found)) if found else None
 
     def clean(self) -> Deferred[Any]:
@@ -102,8 +102,11 @@ class Checkpoints:
             total -= size
             _remove(path)
 
+    def _roots(self) -> list[Path]:
+        return sorted({self.place(level) for level in LEVELS})
+
     def _all(self) -> Iterator[Path]:
-        for root in sorted({self.place(level) for level in LEVELS}):
+        for root in self._roots():
             try:
                 yield from (Path(each.path) for each in os.scandir(root) if each.is_dir(follow_symlinks=False))
             except OSError:

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -218,6 +219,7 @@ def namespaces(readable: list[str], writable: list[str]) -> list[str]:
     return [*command, "--chdir", "/", "--"]
 
 
+@cache
 def python_is_public() -> bool:
     """Whether other users may run this Python with this package: one in root's home folder they may not."""
     needed = (os.path.realpath(sys.executable), os.__file__, str(Path(__file__).parents[1]))

@@ -19,7 +19,7 @@ from twisted.internet.defer import CancelledError, Deferred, ensureDeferred, suc
 from twisted.internet.interfaces import IConsumer, IDelayedCall
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
-from twisted.web.client import Agent, HTTPConnectionPool, ResponseDone, _HTTP11ClientFactory, readBody
+from twisted.web.client import Agent, HTTPConnectionPool, ResponseDone, _HTTP11ClientFactory
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer, IResponse
 from zope.interface import implementer
@@ -206,8 +206,13 @@ class FileDoor:
     async def _drained(self, response: IResponse) -> bytes:
         if response.length == 0:
             return b""
-        data: bytes = await self._limited(readBody(response))
-        return data
+        pieces: list[bytes] = []
+
+        async def keep(data: bytes) -> None:
+            pieces.append(data)
+
+        await _Body.deliver(self._reactor, response, keep)
+        return b"".join(pieces)
 
     async def _limited(self, work: Deferred[Any]) -> Any:
         """What `work` gives; unreachable if it takes too long or the connection breaks."""

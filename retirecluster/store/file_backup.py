@@ -43,6 +43,11 @@ def folder_of(backup: Path) -> Path:
     return backup.with_name(f"{backup.name}.files")
 
 
+def place_of(folder: Path, digest: str) -> Path:
+    """Where a content lies in a folder of contents, be it the main's or that of a backup."""
+    return folder / digest[:2] / digest[2:4] / digest
+
+
 def named(database: Path) -> dict[str, int]:
     """The contents that a database which nobody writes to says are complete: digest to size. Raises sqlite3.Error."""
     with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)) as connection:
@@ -54,7 +59,7 @@ def save(wanted: Mapping[str, int], source: Path, target: Path) -> Moved:
     """Bring contents from the main's folder into that of a backup; what is there already stays. Raises OSError."""
     found = Moved()
     for digest, size in sorted(wanted.items()):
-        _bring(_place(source, digest), _place(target, digest), digest, size, found)
+        _bring(place_of(source, digest), place_of(target, digest), digest, size, found)
     return found
 
 
@@ -75,7 +80,7 @@ def put_back(wanted: Mapping[str, int], backup: Path, folder: Path) -> Moved:
     """
     found = Moved()
     for digest, size in sorted(wanted.items()):
-        source, target = _place(backup, digest), _place(folder, digest)
+        source, target = place_of(backup, digest), place_of(folder, digest)
         if _is_whole(target, digest, size):
             found.count, found.size_bytes = found.count + 1, found.size_bytes + size
         elif not source.is_file():
@@ -86,10 +91,6 @@ def put_back(wanted: Mapping[str, int], backup: Path, folder: Path) -> Moved:
             target.unlink(missing_ok=True)
             _bring(source, target, digest, size, found)
     return found
-
-
-def _place(folder: Path, digest: str) -> Path:
-    return folder / digest[:2] / digest[2:4] / digest
 
 
 def _contents(folder: Path) -> Iterator[Path]:

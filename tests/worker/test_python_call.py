@@ -71,6 +71,8 @@ def test_an_exception_comes_back_with_its_traceback(calls: RunnerClient) -> None
     assert "in divide" in report["error"]["message"] and "runner" not in report["error"]["message"]
     error = pickle.loads(b64decode(report["value"]["exception"]))
     assert isinstance(error, ZeroDivisionError)
+    report = calls.run("python_call", pickled(divide, 1) | {"retry_exceptions": False})
+    assert (report["error"]["kind"], report["error"]["retryable"]) == ("exception", False)
 
 
 def test_an_exception_that_cannot_be_read_again_comes_as_text(calls: RunnerClient) -> None:

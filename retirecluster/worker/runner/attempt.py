@@ -6,20 +6,18 @@ import os
 import signal
 
 from retirecluster.worker.runner import limits, processes
-from retirecluster.worker.runner.output import Stream
+from retirecluster.worker.runner.output import TAIL_BYTES, Stream, complete_report, send_chunks
 from retirecluster.worker.runner.progress_file import NEVER, read_progress
 from retirecluster.worker.runner.side import SideChannel
 from retirecluster.worker.runner.suspending import continue_tree, stop_tree
 
 TYPE_CHECKING = False  # typing itself is heavy
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
 
+    from retirecluster.worker.runner.output import Say
     from retirecluster.worker.runner.processes import Ended
     from retirecluster.worker.runner.starting import Started
-
-    Say = Callable[[dict[str, Any]], None]
 
 SIDE = "side"
 SIGNAL_OF_LIMIT: dict[int, str] = {signal.SIGXCPU: "cpu_time_s", signal.SIGXFSZ: "file_size_bytes"}
@@ -31,7 +29,6 @@ DEFAULTS = {
 """Limits that a task has without being asked."""
 TOLD = frozenset({"file_size_bytes", "open_files"})
 """Those of them that an error of the system is enough to recognise."""
-TAIL_BYTES = {"stdout": limits.STDOUT_TAIL_BYTES, "stderr": limits.STDERR_TAIL_BYTES}
 
 
 class Attempt:
@@ -141,9 +138,7 @@ class Attempt:
             self._send_chunks(stream)
 
     def _send_chunks(self, stream: Stream, final: bool = False) -> None:
-        for chunk in stream.take_chunks(final):
-            self._say({"e": "output", "n": self.number, "stream": stream.name, "seq": self._seq, "data": chunk})
-            self._seq += 1
+        self._seq = send_chunks(stream, self.number, self._seq, self._say, final)
 
     def _told(self, data: bytes) -> None:
         """Lines on the side channel: progress, and what the first steps of the child have to say."""
@@ -269,17 +264,9 @@ class Attempt:
             "peak": max(ended.memory_peak_bytes, self.memory_peak_bytes, used[1]),
             **self._said,
         }
-        report.pop("limit", None)  # what the task believes; what is told is what was found out
+        complete_report(report, self._streams, self.timed_out, self.cancelled)
         if hit := self._limit_hit(ended):
             report["limit"] = hit
-        for name, said in (("timed_out", self.timed_out), ("cancelled", self.cancelled)):
-            if said:
-                report[name] = True
-        for stream in self._streams.values():
-            if text := stream.tail():
-                report[stream.name] = text
-        if any(stream.cut for stream in self._streams.values()):
-            report["truncated"] = True
         return report
 
     def _limit_hit(self, ended: Ended) -> dict[str, Any] | None:

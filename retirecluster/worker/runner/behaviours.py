@@ -209,6 +209,11 @@ def end_python(code: int = 0) -> int:
     atexit = sys.modules.get("atexit")
     if atexit is not None:
         atexit._run_exitfuncs()
+    return flush_output(code)
+
+
+def flush_output(code: int) -> int:
+    """Flush what Python still holds of the output; the exit code, which a failure changes."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

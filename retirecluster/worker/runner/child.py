@@ -234,12 +234,16 @@ def given_variables(folder: str | None, side_inode: int) -> dict[str, str]:
 
 
 def behave(job: dict[str, Any], scratch: str) -> int:
-    """Do what the task's type does; its exit code."""
+    """Do the job of this process, be it a task or the many of a warm child; its exit code."""
     if job["type"] == WARM:
         from retirecluster.worker.runner.warm_child import serve
 
         return serve(job, scratch)
-    context = TaskContext(job, scratch)
+    return perform(job, TaskContext(job, scratch))
+
+
+def perform(job: dict[str, Any], context: TaskContext) -> int:
+    """Do what the task's type does, in this process; its exit code."""
     try:
         if job.get("entry"):
             return run_entry_point(job["entry"], job["payload"], context)

@@ -1,11 +1,20 @@
-"""What a task prints: decoded chunks while it runs, and a bounded tail for the result. Pure."""
+"""What a task prints: decoded chunks while it runs, and a bounded tail for the result."""
 
 from __future__ import annotations
 
 import codecs
 
-from retirecluster.worker.runner.limits import CHUNK_BYTES
+from retirecluster.worker.runner.limits import CHUNK_BYTES, STDERR_TAIL_BYTES, STDOUT_TAIL_BYTES
 
+TYPE_CHECKING = False  # typing itself is heavy
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+    Say = Callable[[dict[str, Any]], None]
+
+TAIL_BYTES = {"stdout": STDOUT_TAIL_BYTES, "stderr": STDERR_TAIL_BYTES}
+"""How much of the end of each stream is kept."""
 _Decoder = codecs.getincrementaldecoder("utf-8")
 
 
@@ -77,3 +86,27 @@ class Stream:
             return ""
         self._trim()
         return decode_tail(bytes(self._tail), self.cut)
+
+
+def send_chunks(stream: Stream, number: int, seq: int, say: Say, final: bool = False) -> int:
+    """Say everything that waits in the stream, numbered on from `seq`; the number of the chunk that comes next."""
+    for chunk in stream.take_chunks(final):
+        say({"e": "output", "n": number, "stream": stream.name, "seq": seq, "data": chunk})
+        seq += 1
+    return seq
+
+
+def complete_report(report: dict[str, Any], streams: Mapping[str, Stream], timed_out: bool, cancelled: bool) -> None:
+    """Put into a report why the attempt was ended, if it was, and the end of what it printed.
+
+    What the task believes of a limit goes: what is told is what was found out.
+    """
+    report.pop("limit", None)
+    for name, said in (("timed_out", timed_out), ("cancelled", cancelled)):
+        if said:
+            report[name] = True
+    for stream in streams.values():
+        if text := stream.tail():
+            report[stream.name] = text
+    if any(stream.cut for stream in streams.values()):
+        report["truncated"] = True

@@ -12,7 +12,7 @@ import time
 
 from retirecluster.worker.runner import limits
 from retirecluster.worker.runner.behaviours import command_argv
-from retirecluster.worker.runner.output import Stream
+from retirecluster.worker.runner.output import TAIL_BYTES, Stream, complete_report, send_chunks
 from retirecluster.worker.runner.side import SideChannel
 from retirecluster.worker.runner.trees import CREATION_FLAGS, KILL, OWN_SESSION, TERMINATE, end_tree
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    Say = Callable[[dict[str, Any]], None]
+    from retirecluster.worker.runner.output import Say
 
 TICK_S = 0.05
 SIDE_BYTES = 2 * limits.SIDE_LINE_BYTES
@@ -29,7 +29,6 @@ SIDE_BYTES = 2 * limits.SIDE_LINE_BYTES
 MOST_SIDE_BYTES = 64 * 1024 * 1024
 HELD_S = 1.0
 """How long output is waited for that a process somewhere else may hold open."""
-TAIL_BYTES = {"stdout": limits.STDOUT_TAIL_BYTES, "stderr": limits.STDERR_TAIL_BYTES}
 CHILD = os.path.join(os.path.dirname(__file__), "plain_child.py")
 
 
@@ -229,9 +228,7 @@ class PlainTask:
                     time.sleep(limits.TURN_S * len(data) / limits.TURN_BYTES)
 
     def _send_chunks(self, stream: Stream, final: bool = False) -> None:
-        for chunk in stream.take_chunks(final):
-            self._say({"e": "output", "n": self.number, "stream": stream.name, "seq": self._seq, "data": chunk})
-            self._seq += 1
+        self._seq = send_chunks(stream, self.number, self._seq, self._say, final)
 
     def _read_side(self) -> bool:
         """Take what is new in the side file; False where there is nothing."""
@@ -255,13 +252,5 @@ class PlainTask:
     def _report(self, code: int, wall_s: float) -> dict[str, Any]:
         ended = {"code": code, "signal": None} if code >= 0 else {"code": None, "signal": -code}
         report: dict[str, Any] = {"e": "end", "n": self.number, **ended, "wall": round(wall_s, 6), **self._said}
-        report.pop("limit", None)
-        for name, said in (("timed_out", self._timed_out), ("cancelled", self._cancelled)):
-            if said:
-                report[name] = True
-        for stream in self._streams.values():
-            if text := stream.tail():
-                report[stream.name] = text
-        if any(stream.cut for stream in self._streams.values()):
-            report["truncated"] = True
+        complete_report(report, self._streams, self._timed_out, self._cancelled)
         return report

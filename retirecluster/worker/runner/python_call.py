@@ -72,7 +72,8 @@ def call(payload: dict[str, Any], context: TaskContext) -> bool:
         value = function(*arguments, **keywords)
     except Exception as error:
         if not context.forked:
-            _tell_exception(error, last_lines(error), context)
+            again = payload.get("retry_exceptions") is not False
+            _tell_exception(error, last_lines(error), context, again)
         return False
     return context.forked or _tell_value(value, context)
 
@@ -92,7 +93,7 @@ def _tell_value(value: Any, context: TaskContext) -> bool:
     return True
 
 
-def _tell_exception(error: Exception, trace: str, context: TaskContext) -> None:
+def _tell_exception(error: Exception, trace: str, context: TaskContext, retryable: bool) -> None:
     told: dict[str, Any] = {"python": PYTHON, "repr": _repr(error)}
     try:
         data = dumps(error.with_traceback(None))
@@ -103,7 +104,7 @@ def _tell_exception(error: Exception, trace: str, context: TaskContext) -> None:
         pass
     context.give_value(told)
     context.note_limit(error)
-    context.give_error("exception", trace)
+    context.give_error("exception", trace, retryable)
 
 
 def dumps(value: Any) -> bytes:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
-    from retirecluster.worker.runner.attempt import Say
+    from retirecluster.worker.runner.output import Say
     from retirecluster.worker.runner.processes import Ended
     from retirecluster.worker.runner.starting import Starter
     from retirecluster.worker.runner.watching import Watcher

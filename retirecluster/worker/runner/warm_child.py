@@ -17,8 +17,8 @@ import termios
 import time
 
 from retirecluster.worker.runner import limits, processes
-from retirecluster.worker.runner.behaviours import BEHAVIOURS, end_python, run_entry_point
-from retirecluster.worker.runner.child import CHANNEL_FD, TaskContext, report_exception
+from retirecluster.worker.runner.behaviours import end_python, flush_output
+from retirecluster.worker.runner.child import CHANNEL_FD, TaskContext, perform
 from retirecluster.worker.runner.lines import decode_line, encode_line
 from retirecluster.worker.runner.restoring import FIRST_FD, Restorer, threads_left
 
@@ -50,7 +50,7 @@ class WarmContext(TaskContext):
         if threads_left():
             self.ended_python = True
             return end_python(code)
-        return _flush(code)
+        return flush_output(code)
 
 
 def serve(job: dict[str, Any], scratch: str) -> int:
@@ -91,10 +91,10 @@ def _perform(job: dict[str, Any], scratch: str, restorer: Restorer, last: bool) 
     if "cpu_time_s" in job.get("limits", ()):
         _limit_cpu(cpu_s + job["limits"]["cpu_time_s"])
     context = WarmContext(job, scratch)
-    code = _behave(job, context)
+    code = perform(job, context)
     if os.getpid() != me:  # a copy that the task has forked came back here: it has nothing to report
         os._exit(code)
-    code = _flush(code)
+    code = flush_output(code)
     why = restorer.restore() or (restorer.DIRTY if context.ended_python else "")
     usage = resource.getrusage(resource.RUSAGE_SELF)
     report = {
@@ -108,24 +108,6 @@ def _perform(job: dict[str, Any], scratch: str, restorer: Restorer, last: bool) 
     if why or last:
         report["leaving"] = why or "tasks"
     return report
-
-
-def _behave(job: dict[str, Any], context: WarmContext) -> int:
-    try:
-        if job.get("entry"):
-            return run_entry_point(job["entry"], job["payload"], context)
-        return BEHAVIOURS[job["type"]](job["payload"], context)
-    except BaseException as error:
-        return 1 if context.forked else report_exception(error, context)
-
-
-def _flush(code: int) -> int:
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (OSError, ValueError, AttributeError):
-            code = code or 120  # what the interpreter itself says when it cannot flush
-    return code
 
 
 def _limit_cpu(until_s: float) -> None:

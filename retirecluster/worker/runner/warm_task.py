@@ -9,7 +9,7 @@ TYPE_CHECKING = False  # typing itself is heavy
 if TYPE_CHECKING:
     from typing import Any
 
-    from retirecluster.worker.runner.attempt import Say
+    from retirecluster.worker.runner.output import Say
     from retirecluster.worker.runner.processes import Ended
     from retirecluster.worker.runner.starting import Started
     from retirecluster.worker.runner.warm_process import WarmProcess

@@ -15,6 +15,7 @@ import struct
 import sys
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from math import nan
 from typing import Any
 
@@ -107,8 +108,12 @@ class Ring:
     last: int = -1
 
     def put(self, step: int, row: array[int]) -> None:
-        """Add the row of a step that is later than all before; steps in between are unknown."""
-        missing = step - self.last - 1 if self.last >= 0 else 0
+        """Add the row of a step; steps in between are unknown. One that is not later is mixed into the newest row."""
+        if self.rows and step <= self.last:
+            row = _mean_row([self.rows[-WIDTH:], row])
+            del self.rows[-WIDTH:]
+            step = self.last
+        missing = max(0, step - self.last - 1) if self.last >= 0 else 0
         if missing >= self.steps:
             self.rows = array("H")
         else:
@@ -126,8 +131,8 @@ class Ring:
 
     def mean(self, first: int, end: int) -> array[int] | None:
         """The mean of the rows of steps from `first` to before `end`; None if there is none."""
-        chosen = [unpacked(row) for step, row in self._newest(self.last - first + 1) if first <= step < end]
-        return packed([_mean(column) for column in zip(*chosen, strict=True)]) if chosen else None
+        chosen = [row for step, row in self._newest(self.last - first + 1) if first <= step < end]
+        return _mean_row(chosen) if chosen else None
 
     def _newest(self, steps: int) -> Iterator[tuple[int, array[int]]]:
         count = len(self)
@@ -177,14 +182,27 @@ class DeviceHistory:
         return packed([total / count if count else None for total, count in zip(self._sums, self._counts, strict=True)])
 
     def rows(self, level: Level) -> Iterator[tuple[int, array[int]]]:
-        """(step, row) of a level, the oldest first; the minute that is not over comes last."""
-        yield from {MINUTES: self.minutes, HOURS: self.hours, DAYS: self.days}[level]
-        row = self.open_row() if level is MINUTES else None
-        if row is not None:
-            last = self.minutes.last
-            silent = range(max(last + 1, self._minute - MINUTES.steps), self._minute) if last >= 0 else ()
-            yield from ((step, _NOTHING) for step in silent)
-            yield self._minute, row
+        """(step, row) of a level, the oldest first; steps that are not over come last, of what is known of them."""
+        ring = {MINUTES: self.minutes, HOURS: self.hours, DAYS: self.days}[level]
+        yield from ring
+        last = ring.last
+        for step, row in self._open(level):
+            silent = range(max(last + 1, step - level.steps), step) if last >= 0 else ()
+            yield from ((each, _NOTHING) for each in silent)
+            yield step, row
+            last = step
+
+    def _open(self, level: Level) -> Iterator[tuple[int, array[int]]]:
+        """Steps that the ring of a level has not got yet: means of the rows of the finer one."""
+        if level is MINUTES:
+            row = self.open_row()
+            if row is not None:
+                yield self._minute, row
+            return
+        finer, ratio, ring = (MINUTES, 60, self.hours) if level is HOURS else (HOURS, 24, self.days)
+        later = ((step, row) for step, row in self.rows(finer) if step // ratio > ring.last)
+        for step, rows in groupby(later, key=lambda each: each[0] // ratio):
+            yield step, _mean_row([row for _, row in rows])
 
 
 def _close(fine: Ring, coarse: Ring, step: int, ratio: int) -> None:
@@ -195,6 +213,10 @@ def _close(fine: Ring, coarse: Ring, step: int, ratio: int) -> None:
     row = fine.mean(done * ratio, (done + 1) * ratio)
     if row is not None:
         coarse.put(done, row)
+
+
+def _mean_row(rows: Sequence[array[int]]) -> array[int]:
+    return packed([_mean(column) for column in zip(*map(unpacked, rows), strict=True)])
 
 
 def _mean(values: Sequence[float]) -> float | None:
@@ -216,16 +238,21 @@ BEGINNING_S = 12_000 * DAYS.step_s
 
 @define(eq=False)
 class History:
-    """The histories of all devices. `now` is monotonic seconds, of one clock."""
+    """The histories of all devices. `now` is monotonic seconds, of one clock.
+
+    Rows are numbered by that clock plus `beginning_s`. Over a restart it is this that changes, and never a row: whole
+    hours and days stay what they are, however often the main starts.
+    """
 
     devices: dict[str, DeviceHistory] = field(factory=dict)
+    beginning_s: float = BEGINNING_S
 
     def add(self, device_id: str, metrics: Mapping[str, Any], active_tasks: int, now: float) -> None:
         """Take in what a heartbeat said."""
         found = self.devices.get(device_id)
         if found is None:
             found = self.devices[device_id] = DeviceHistory()
-        found.add(row_of(metrics, active_tasks), BEGINNING_S + now)
+        found.add(row_of(metrics, active_tasks), self.beginning_s + now)
 
     def forget(self, device_id: str) -> None:
         """A device was removed."""
@@ -237,7 +264,7 @@ class History:
         found = self.devices.get(device_id)
         points = []
         for step, row in found.rows(level) if found is not None else ():
-            age_s = max(0.0, BEGINNING_S + now - step * level.step_s)
+            age_s = max(0.0, self.beginning_s + now - step * level.step_s)
             if age_s <= window_s + level.step_s:
                 points.append((age_s, dict(zip(COLUMNS, map(shown, unpacked(row)), strict=True))))
-        return Points(level, points)
+        return Points(level, points[-(level.steps + 1) :])

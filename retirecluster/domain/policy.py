@@ -2,28 +2,38 @@
 
 Each rule looks at one reading. A rule that asks for a pause gets it at once; the device works again only when all rules
 have been content for `min_dwell_s` without a break, so that a reading that goes up and down does not make the device
-go on and off with it. Battery and temperature have two thresholds each for the same reason.
+go on and off with it; for longer, if it does all the same (see `patience`). Battery and temperature have two thresholds
+each for the same reason, and signals may have.
 
 A reading that is not known leaves its rule as it was for `UNKNOWN_KEEPS_S`; after that, `unknown` decides: `run` (the
-default: nobody is kept from working by what his device cannot tell) or `pause`.
+default: nobody is kept from working by what his device cannot tell) or `pause` (the default of `metered`: what nobody
+sees may cost money). A signal that is over is no sensor that is silent for a moment: there `unknown` decides at once. A
+pause for want of power lasts until power is seen: a phone whose sensor fell silent is not run flat.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from attrs import field, frozen
 
 from retirecluster.domain.hours import Window, open_now, parse_window
+from retirecluster.domain.patience import Patience
 from retirecluster.domain.units import format_duration
 
 CONTINUE, SUSPEND, HAND_BACK = "continue", "suspend", "hand_back"
+STRONGEST_FIRST = (HAND_BACK, SUSPEND, CONTINUE)
 RUN, PAUSE = "run", "pause"
+POWER, BATTERY, TEMPERATURE, HOURS = "power", "battery", "temperature", "hours"
+OWNER, LOAD, NETWORK, SIGNAL = "owner", "load", "network", "signal "
+"""Names of the rules; that of a signal's begins with `SIGNAL`. The main tells by them what would end a pause."""
 UNKNOWN_KEEPS_S = 300.0
 DEFAULT_DWELL_S = 60.0
 UNKNOWN = "not known"
+LASTING = (POWER, BATTERY)
+"""Rules whose pause outlasts their reading, once it was known."""
 ON_BATTERY = "on battery"
 RESUME_LOAD_SHARE = 0.8
 """A device paused for its load works again below this part of `max_load`."""
@@ -66,6 +76,8 @@ class Rule:
 
     name: str
     look: Look
+    keeps_s: float = UNKNOWN_KEEPS_S
+    """How long it stays as it was while what it looks at is not known."""
 
 
 @frozen
@@ -75,7 +87,7 @@ class Policy:
     rules: tuple[Rule, ...] = ()
     min_dwell_s: float = DEFAULT_DWELL_S
     on_pause: str = CONTINUE
-    unknown: str = RUN
+    unknown: str | None = None
     max_cpu_share: float | None = None
     zone: str | None = None
 
@@ -88,7 +100,7 @@ class Policy:
             rules=tuple(_rules(said)),
             min_dwell_s=DEFAULT_DWELL_S if dwell_s is None else dwell_s,
             on_pause=said.get("on_pause", CONTINUE),
-            unknown=said.get("unknown", RUN),
+            unknown=said.get("unknown"),
             max_cpu_share=said.get("max_cpu_share"),
             zone=said.get("zone"),
         )
@@ -117,6 +129,15 @@ class State:
     charging: bool | None = None
     rules_say: str = ""
     """Why the rules keep the device from working; empty if they do not."""
+    patience: Patience = field(factory=Patience)
+
+
+@frozen
+class Asking:
+    """A rule that asks for a pause, by name; `known`: what it looks at is."""
+
+    rule: str
+    known: bool = True
 
 
 @frozen
@@ -127,6 +148,11 @@ class Verdict:
     reason: str
     since_s: float
     running: str
+    asking: tuple[Asking, ...] = ()
+    settling: bool = False
+    """No rule asks any more, but not for long enough yet."""
+    untold: tuple[str, ...] = ()
+    """Rules, by name, whose readings are not known now."""
 
 
 def merged(defaults: Mapping[str, Any] | None, owner: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -139,9 +165,11 @@ def decide(policy: Policy, state: State, readings: Readings, now: float) -> tupl
     """The next state, and whether the device works. The same readings and times give the same answer."""
     power = _power(state, readings)
     looked = {rule.name: _looked(policy, rule, state, readings, now) for rule in policy.rules}
-    wanting = [_in_words(name, each, power) for name, each in looked.items() if each.pausing]
+    wanting = [_in_words(name, each, power, readings, now) for name, each in looked.items() if each.pausing]
     content_since = None if wanting else now if state.content_since is None else state.content_since
-    settling = not wanting and bool(state.rules_say) and not _calm(policy, content_since, now)
+    patience = state.patience.paused(now) if wanting and not state.rules_say else state.patience
+    dwell_s = patience.dwell_s(policy.min_dwell_s)
+    settling = content_since is not None and bool(state.rules_say) and now - content_since < dwell_s
     rules_say = "; ".join(wanting) if wanting else state.rules_say if settling else ""
     paused = bool(rules_say or readings.orders)
     since = now if state.since is None or paused != state.paused else state.since
@@ -153,24 +181,40 @@ def decide(policy: Policy, state: State, readings: Readings, now: float) -> tupl
         memories=looked,
         on_battery_since=power,
         charging=state.charging if readings.charging is None else readings.charging,
+        patience=patience.worked(now) if state.rules_say and not rules_say else patience,
     )
     words = [order.reason for order in readings.orders] + ([rules_say] if rules_say else [])
-    reason = "; ".join(words) + (_settling(policy) if settling else "")
-    return after, Verdict(paused, reason, max(0.0, now - since), _running(policy, readings, bool(rules_say)))
+    reason = "; ".join(words) + (_settling(dwell_s, patience) if settling else "")
+    running = _running(policy, readings, bool(rules_say))
+    asking = tuple(Asking(name, each.words != UNKNOWN) for name, each in looked.items() if each.pausing)
+    untold = tuple(name for name, each in looked.items() if each.words == UNKNOWN or each.at != now)
+    return after, Verdict(paused, reason, max(0.0, now - since), running, asking, settling, untold)
 
 
-def _calm(policy: Policy, content_since: float | None, now: float) -> bool:
-    return content_since is not None and now - content_since >= policy.min_dwell_s
+def remembered(policy: Policy, pausing: Mapping[str, str], on_battery_since: str, now: float) -> State:
+    """The state to begin with after a restart: `pausing` are the rules that asked for a pause, with their words. What
+    was below a threshold has to get above the higher one, and stay there, as if there had been no restart."""
+    names = {rule.name for rule in policy.rules}
+    kept = {name: Memory(True, words, now) for name, words in pausing.items() if name in names and words != UNKNOWN}
+    return State(
+        paused=bool(kept),
+        since=now if kept else None,
+        memories=kept,
+        on_battery_since=on_battery_since,
+        charging=False if on_battery_since else None,
+        rules_say="; ".join(_in_words(name, each, on_battery_since, Readings(), now) for name, each in kept.items()),
+    )
 
 
-def _settling(policy: Policy) -> str:
-    return f" (over; goes on once it has been so for {format_duration(policy.min_dwell_s)})"
+def _settling(dwell_s: float, patience: Patience) -> str:
+    why = f", as it came again soon {patience.soon} times" if patience.soon > 1 else ""
+    return f" (over; goes on once it has been so for {format_duration(dwell_s)}{why})"
 
 
 def _running(policy: Policy, readings: Readings, by_rules: bool) -> str:
     """The strongest of what the rules and the orders want of running tasks."""
     wanted = {order.running for order in readings.orders} | ({policy.on_pause} if by_rules else set())
-    return next((each for each in (HAND_BACK, SUSPEND) if each in wanted), CONTINUE)
+    return next((each for each in STRONGEST_FIRST if each in wanted), CONTINUE)
 
 
 def _looked(policy: Policy, rule: Rule, state: State, readings: Readings, now: float) -> Memory:
@@ -179,15 +223,28 @@ def _looked(policy: Policy, rule: Rule, state: State, readings: Readings, now: f
     answer = rule.look(readings, before is not None and before.pausing)
     if answer is not None:
         return Memory(*answer, now)
-    if before is not None and before.words != UNKNOWN and now - before.at < UNKNOWN_KEEPS_S:
+    if before is not None and _still_counts(rule, before, now):
         return before
-    return Memory(policy.unknown == PAUSE, UNKNOWN, now)
+    by_default = PAUSE if rule.name == NETWORK else RUN
+    return Memory((policy.unknown or by_default) == PAUSE, UNKNOWN, now)
 
 
-def _in_words(name: str, said: Memory, power: str) -> str:
+def _still_counts(rule: Rule, before: Memory, now: float) -> bool:
+    """Whether what a rule said last stands while it cannot tell."""
+    lasts = before.pausing and rule.name in LASTING
+    return before.words != UNKNOWN and (lasts or now - before.at < rule.keeps_s)
+
+
+def _in_words(name: str, said: Memory, power: str, readings: Readings, now: float) -> str:
     if said.words == UNKNOWN:
         return f"{name}: {UNKNOWN}"
-    return said.words.replace(ON_BATTERY, f"{ON_BATTERY} since {power}") if power else said.words
+    words = said.words.replace(ON_BATTERY, f"{ON_BATTERY} since {power}") if power else said.words
+    silent_s = now - said.at
+    if silent_s < UNKNOWN_KEEPS_S:
+        return words
+    if readings.local is None:
+        return f"{words} ({UNKNOWN} any more)"
+    return f"{words} ({UNKNOWN} since {readings.local - timedelta(seconds=silent_s):%H:%M})"
 
 
 def _power(state: State, readings: Readings) -> str:
@@ -206,14 +263,14 @@ def _power(state: State, readings: Readings) -> str:
 
 def _rules(said: Mapping[str, Any]) -> list[Rule]:
     makers: dict[str, Callable[[Any], list[Rule]]] = {
-        "only_when_charging": lambda wanted: [Rule("power", _charging)] if wanted else [],
-        "battery": lambda wanted: [Rule("battery", _battery(wanted))],
-        "temperature": lambda wanted: [Rule("temperature", _temperature(wanted))],
-        "hours": lambda wanted: [Rule("hours", _hours(tuple(map(parse_window, wanted))))] if wanted else [],
-        "owner_away_min": lambda wanted: [Rule("owner", _owner(60.0 * wanted))] if wanted else [],
-        "max_load": lambda wanted: [Rule("load", _load(wanted))],
-        "metered": lambda wanted: [Rule("network", _metered)] if wanted == "deny" else [],
-        "signals": lambda wanted: [Rule(f"signal {name}", _signal(name, each)) for name, each in wanted.items()],
+        "only_when_charging": lambda wanted: [Rule(POWER, _charging)] if wanted else [],
+        "battery": lambda wanted: [Rule(BATTERY, _battery(wanted))],
+        "temperature": lambda wanted: [Rule(TEMPERATURE, _temperature(wanted))],
+        "hours": lambda wanted: [Rule(HOURS, _hours(tuple(map(parse_window, wanted))))] if wanted else [],
+        "owner_away_min": lambda wanted: [Rule(OWNER, _owner(60.0 * wanted))] if wanted else [],
+        "max_load": lambda wanted: [Rule(LOAD, _load(wanted))],
+        "metered": lambda wanted: [Rule(NETWORK, _metered)] if wanted == "deny" else [],
+        "signals": lambda wanted: [Rule(f"{SIGNAL}{name}", _signal(name, each), 0.0) for name, each in wanted.items()],
     }
     return [rule for name, make in makers.items() if name in said for rule in make(said[name])]
 
@@ -294,15 +351,19 @@ def _metered(readings: Readings, _before: bool) -> Answer:
 
 def _signal(name: str, wanted: Mapping[str, float | None]) -> Look:
     least, most = wanted.get("min"), wanted.get("max")
+    above, below = wanted.get("resume_above"), wanted.get("resume_below")
 
-    def look(readings: Readings, _before: bool) -> Answer:
+    def look(readings: Readings, before: bool) -> Answer:
         value = readings.signals.get(name)
         if value is None:
             return None
-        if most is not None and value > most:
-            return True, f"{name} {value:g} > {most:g}"
-        if least is not None and value < least:
-            return True, f"{name} {value:g} < {least:g}"
+        # As for the battery: words name the threshold that it is beyond.
+        highest = most if below is None or not before or most is None or value > most else below
+        lowest = least if above is None or not before or least is None or value < least else above
+        if highest is not None and value > highest:
+            return True, f"{name} {value:g} > {highest:g}"
+        if lowest is not None and value < lowest:
+            return True, f"{name} {value:g} < {lowest:g}"
         return False, ""
 
     return look

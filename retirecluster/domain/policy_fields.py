@@ -31,6 +31,18 @@ SIGNAL_RULE = Record(
     (
         Field("min", SIGNAL_VALUE, "work only at or above", nullable=True),
         Field("max", SIGNAL_VALUE, "work only at or below", nullable=True),
+        Field(
+            "resume_above",
+            SIGNAL_VALUE,
+            "after a pause for `min`, work again at or above; left out: `min`",
+            nullable=True,
+        ),
+        Field(
+            "resume_below",
+            SIGNAL_VALUE,
+            "after a pause for `max`, work again at or below; left out: `max`",
+            nullable=True,
+        ),
     ),
     closed=True,
 )
@@ -81,7 +93,7 @@ POLICY = Record(
         Field(
             "unknown",
             Text(choices=("run", "pause")),
-            "what a rule says whose reading is not known; default `run`",
+            "what a rule says whose reading is not known; default `run`, of `metered` `pause`",
             nullable=True,
         ),
     ),
@@ -105,6 +117,40 @@ def policy_problems(document: Mapping[str, Any], path: str = "policy") -> Proble
         except ValueError as error:
             problems.append(Problem(f"{path}.hours[{index}]", str(error)))
     for name, rule in (document.get("signals") or {}).items():
-        if rule.get("min") is None and rule.get("max") is None:
-            problems.append(Problem(f"{path}.signals.{name}", "needs min or max"))
+        problems += _signal_problems(rule, f"{path}.signals.{name}")
     return problems
+
+
+def _signal_problems(rule: Mapping[str, Any], path: str) -> Problems:
+    least, most = rule.get("min"), rule.get("max")
+    above, below = rule.get("resume_above"), rule.get("resume_below")
+    if least is None and most is None:
+        return [Problem(path, "needs min or max")]
+    if least is not None and most is not None and least > most:
+        return [Problem(f"{path}.min", "must not be above max: the device would never work")]
+    problems = []
+    if above is not None and (least is None or above < least):
+        problems.append(Problem(f"{path}.resume_above", "needs min, and must not be below it"))
+    if below is not None and (most is None or below > most):
+        problems.append(Problem(f"{path}.resume_below", "needs max, and must not be above it"))
+    lowest, highest = least if above is None else above, most if below is None else below
+    if not problems and lowest is not None and highest is not None and lowest > highest:
+        problems.append(Problem(path, "the device would never work again: resume_above is above resume_below or max"))
+    return problems
+
+
+def policy_words(document: Mapping[str, Any]) -> list[str]:
+    """A line for each field of a checked policy, as `battery: pause_below 40, resume_above 60`."""
+    lines = []
+    for name, value in document.items():
+        each = {f"signal {signal}": rule for signal, rule in value.items()} if name == "signals" else {name: value}
+        lines += [f"{what}: {_said(one)}" for what, one in each.items() if one is not None]
+    return [line[:200] for line in lines][:64]
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {each:g}" for name, each in value.items() if each is not None)
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "always"
+    return ("yes" if value else "no") if isinstance(value, bool) else str(value)

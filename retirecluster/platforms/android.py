@@ -29,10 +29,9 @@ class Android(Linux):
 
     name = "android"
     default_role = "mobile"
-    slow = frozenset({"battery", "metered"})
+    slow = {"battery": 60.0, "metered": 60.0}
     task_variables = ("PREFIX", "LD_PRELOAD", "LD_LIBRARY_PATH", "ANDROID_DATA", "ANDROID_ROOT", "TERMUX_VERSION")
 
-    _battery_gives_up = False
     _properties: dict[str, str] | None = None
     _screen_on_at: float | None = None
 
@@ -45,8 +44,10 @@ class Android(Linux):
         )
 
     def property(self, name: str) -> str:
-        """A property of the system. Raises OSError or KeyError where it is not told."""
+        """A property of the system. Raises OSError or KeyError where it is not told. A program that does not answer is
+        asked once: each fact that it could tell would wait for it anew."""
         if self._properties is None:
+            self._properties = {}
             self._properties = dict(PROPERTY.findall(answer_of("getprop")))
         return self._properties[name]
 
@@ -63,14 +64,13 @@ class Android(Linux):
         return ["mobile_specific"] + (["termux_api"] if shutil.which("termux-battery-status") else [])
 
     def battery(self) -> dict[str, Any] | None:
-        """From the Termux:API tool. Called in the background; a tool that hangs once is not asked again."""
-        if shutil.which("termux-battery-status") is None or self._battery_gives_up:
+        """From the Termux:API tool. Called in the background; one that hangs is asked ever more rarely."""
+        if shutil.which("termux-battery-status") is None:
             return super().battery()
         try:
             return battery_status(answer_of("termux-battery-status", within_s=BATTERY_WITHIN_S))
         except TimeoutError:
-            self._battery_gives_up = True
-            raise OSError("termux-battery-status does not answer; is the Termux:API app installed?") from None
+            raise TimeoutError("termux-battery-status does not answer; is the Termux:API app installed?") from None
 
     def network_interfaces(self) -> list[dict[str, Any]] | None:
         """The kernel's lists are closed to apps on newer systems: then psutil may know."""
@@ -92,15 +92,16 @@ class Android(Linux):
         return True if name is not None and interfaces.kind_of(name) == interfaces.MOBILE else None
 
     def owner_away_s(self, now: float) -> float | None:
-        """By the backlight, where it may be read: how long ago the screen was last seen lit."""
+        """By the backlight, where it may be read: how long ago the screen was last seen lit. None: it never was, so
+        nobody knows since when it has been dark."""
         for path in BACKLIGHTS:
             try:
                 lit = int(self.read(path)) > 0
             except (OSError, ValueError):
                 continue
-            if lit or self._screen_on_at is None or self._screen_on_at > now:
+            if lit or (self._screen_on_at is not None and self._screen_on_at > now):
                 self._screen_on_at = now
-            return now - self._screen_on_at
+            return None if self._screen_on_at is None else now - self._screen_on_at
         return None
 
     def load_average(self) -> list[float] | None:

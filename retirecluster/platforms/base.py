@@ -30,8 +30,8 @@ class Platform:
     name = "unknown"
     """As requirements name it: linux, android, darwin, windows."""
     default_role = "worker"
-    slow: frozenset[str] = frozenset()
-    """Probes of the monitor that run a program: asked in the background, now and then."""
+    slow: Mapping[str, float] = {}
+    """Probes of the monitor that run a program: asked in the background, every so many seconds."""
     task_variables: tuple[str, ...] = ()
     """Environment variables that programs need here, beside PATH and the language."""
 
@@ -66,6 +66,10 @@ class Platform:
 
     def temperature_c(self) -> float | None:
         """The hottest sensor."""
+        return None
+
+    def firmware_temperature_c(self) -> float | None:
+        """What the firmware measures, where a program has to be asked for it: wanted only if no sensor tells."""
         return None
 
     def battery(self) -> dict[str, Any] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 ETHERNET, WIFI, MOBILE, VIRTUAL = "ethernet", "wifi", "mobile", "virtual"
@@ -32,6 +32,13 @@ def kind_of(name: str, wireless: bool = False, physical: bool | None = None) -> 
 
 def is_loopback(name: str) -> bool:
     return name == "lo" or name.startswith(("lo0", "Loopback"))
+
+
+def own_traffic(names: Iterable[str], stands_on_others: Callable[[str], bool] = lambda name: False) -> list[str]:
+    """The interfaces whose traffic counts, so that nothing counts twice; all, where none is left (a container's)."""
+    every = list(names)
+    own = [name for name in every if kind_of(name) != VIRTUAL and not stands_on_others(name)]
+    return own or every
 
 
 def described(

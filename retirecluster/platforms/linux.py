@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from retirecluster.platforms import interfaces, sessions
+from retirecluster.platforms import batteries, interfaces, sessions
 from retirecluster.platforms.arm import core_names
 from retirecluster.platforms.base import PROBE_ERRORS, Platform, Ways, preferring
 from retirecluster.platforms.programs import answer_of
 
 SECTOR_BYTES = 512
 ROUTE_UP = 0x1
-NO_DISKS = ("loop", "ram", "zram", "dm-", "md", "sr", "fd", "nbd", "mtdblock", "mmcblk0boot")
-ON_POWER = ("Charging", "Full", "Not charging")
+NO_DISK = re.compile(
+    r"(loop|ram|zram|dm-|md|sr|fd|nbd|rbd|mtdblock|zd|drbd|bcache)\d|mmcblk\d+(boot|rpmb|gp)|nvme\d+c\d+n"
+)
+"""Block devices that are none, or stand on others, which count already."""
+TRUSTED_SENSORS = (
+    "coretemp", "k8temp", "k10temp", "zenpower", "cpu_thermal", "soc_thermal", "amdgpu", "nouveau", "radeon", "i915",
+    "xe", "nvme", "drivetemp",
+)  # fmt: skip
+"""Drivers whose figures mean something. Chips of mainboards have inputs with nothing connected, at 120 degrees."""
+STACKED = ("bridge", "bonding", "tun_flags")
+"""What the folder of such an interface has; others have links to those below them."""
 PCI_VENDORS = {"0x10de": "NVIDIA", "0x1002": "AMD", "0x8086": "Intel", "0x1a03": "ASPEED", "0x102b": "Matrox"}
 NO_MODEL = ("", "System Product Name", "To Be Filled By O.E.M.", "Default string", "None")
 """What makers of boards leave in the firmware."""
@@ -25,7 +35,7 @@ class Linux(Platform):
     """A laptop, a server, a board."""
 
     name = "linux"
-    slow = frozenset({"metered"})
+    slow = {"metered": 60.0, "owner": 10.0}
 
     def ways(self) -> Ways:
         return preferring(
@@ -113,49 +123,31 @@ class Linux(Platform):
     # Heat and power
 
     def temperature_c(self) -> float | None:
+        """The hottest of the thermal zones and of the sensors that can be trusted."""
         found = []
-        for zone in (self.root / "sys/class/thermal").glob("thermal_zone*/temp"):
+        for place in (*self._zones(), *self._sensors()):
             try:
-                found.append(int(zone.read_text()) / 1000.0)
+                found.append(int(place.read_text()) / 1000.0)
             except PROBE_ERRORS:
                 continue
         sane = [each for each in found if -50.0 < each < 200.0]
         return round(max(sane), 1) if sane else None
 
+    def _zones(self) -> Iterator[Path]:
+        return (self.root / "sys/class/thermal").glob("thermal_zone*/temp")
+
+    def _sensors(self) -> Iterator[Path]:
+        for sensor in (self.root / "sys/class/hwmon").glob("hwmon*"):
+            if self._said(sensor, "name") in TRUSTED_SENSORS:
+                yield from sensor.glob("temp*_input")
+
     def battery(self) -> dict[str, Any] | None:
-        for supply in sorted((self.root / "sys/class/power_supply").glob("*")):
-            if self._supply(supply, "type") != "Battery" or self._supply(supply, "scope") == "Device":
-                continue
-            level = self._supply(supply, "capacity")
-            if level.isdigit():
-                return {"level": min(100, int(level))} | self._battery_more(supply)
-        return None
+        return batteries.battery(self.root / "sys/class/power_supply")
 
-    def _battery_more(self, supply: Path) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        status = self._supply(supply, "status")
-        if status not in ("", "Unknown"):
-            found["charging"] = status in ON_POWER
-        health = self._supply(supply, "health").lower()
-        if health not in ("", "unknown"):
-            found["health"] = health[:64]
-        temperature = self._supply(supply, "temp")  # tenths of a degree
-        if temperature.lstrip("-").isdigit():
-            found["temperature_c"] = int(temperature) / 10.0
-        worn = self._wear(supply)
-        return found if worn is None else found | {"wear_percent": worn}
-
-    def _wear(self, supply: Path) -> float | None:
-        """How much of its first capacity a battery has lost, in percent."""
-        for kind in ("energy", "charge"):
-            full, design = (self._supply(supply, f"{kind}_{name}") for name in ("full", "full_design"))
-            if full.isdigit() and design.isdigit() and int(design) > 0:
-                return round(min(100.0, max(0.0, 100.0 * (1.0 - int(full) / int(design)))), 1)
-        return None
-
-    def _supply(self, supply: Path, name: str) -> str:
+    def _said(self, place: Path, name: str) -> str:
+        """A small file of a folder, empty where it cannot be read."""
         try:
-            return (supply / name).read_text("utf-8", "replace").strip()
+            return (place / name).read_text("utf-8", "replace").strip()
         except OSError:
             return ""
 
@@ -163,11 +155,11 @@ class Linux(Platform):
 
     def disk_io(self) -> dict[str, int] | None:
         """Whole disks alone, so that nothing counts twice."""
-        whole = {each.name for each in (self.root / "sys/block").glob("*")}
+        whole = {each.name for each in (self.root / "sys/block").glob("*") if _is_disk(each)}
         read = written = 0
         for line in self.read("proc/diskstats").splitlines():
             row = line.split()
-            if row[2] in whole and not row[2].startswith(NO_DISKS):
+            if row[2] in whole:
                 read += int(row[5]) * SECTOR_BYTES
                 written += int(row[9]) * SECTOR_BYTES
         return {"read_bytes": read, "write_bytes": written}
@@ -176,7 +168,7 @@ class Linux(Platform):
         """Whole disks with their sizes; those without a medium left out."""
         found = []
         for place in sorted((self.root / "sys/block").glob("*")):
-            if place.name.startswith(NO_DISKS):
+            if not _is_disk(place):
                 continue
             try:
                 sectors = int((place / "size").read_text())
@@ -188,7 +180,7 @@ class Linux(Platform):
 
     def _disk_more(self, place: Path) -> dict[str, Any]:
         def said(name: str) -> str:
-            return self._supply(place, name)
+            return self._said(place, name)
 
         found: dict[str, Any] = {}
         if place.name.startswith("mmcblk"):
@@ -217,7 +209,7 @@ class Linux(Platform):
         """Graphics processors of any kind, whether or not tasks can compute on them."""
         found: dict[str, None] = {}
         for card in sorted((self.root / "sys/class/drm").glob("card[0-9]*")):
-            vendor, driver = self._supply(card, "device/vendor"), card / "device/driver"
+            vendor, driver = self._said(card, "device/vendor"), card / "device/driver"
             words = [
                 PCI_VENDORS.get(vendor, vendor),
                 os.readlink(driver).rpartition("/")[2] if driver.is_symlink() else "",
@@ -229,14 +221,18 @@ class Linux(Platform):
     # The network
 
     def network_io(self) -> dict[str, int] | None:
-        received = sent = 0
-        for line in self.read("proc/net/dev").splitlines()[2:]:
-            name, _, figures = line.partition(":")
-            if name.strip() != "lo":
-                row = figures.split()
-                received += int(row[0])
-                sent += int(row[8])
-        return {"received_bytes": received, "sent_bytes": sent}
+        """Of the interfaces that send themselves: what goes through a bridge, a bond or a tunnel goes through one."""
+        rows = [line.partition(":") for line in self.read("proc/net/dev").splitlines()[2:]]
+        cards = {name.strip(): figures.split() for name, _, figures in rows if not interfaces.is_loopback(name.strip())}
+        counted = interfaces.own_traffic(cards, self._stands_on_others)
+        return {
+            "received_bytes": sum(int(cards[name][0]) for name in counted),
+            "sent_bytes": sum(int(cards[name][8]) for name in counted),
+        }
+
+    def _stands_on_others(self, name: str) -> bool:
+        place = self.root / "sys/class/net" / name
+        return any((place / mark).exists() for mark in STACKED) or any(place.glob("lower_*"))
 
     def network_interfaces(self) -> list[dict[str, Any]] | None:
         addresses = self._addresses()
@@ -248,9 +244,9 @@ class Linux(Platform):
                 interfaces.described(
                     place.name,
                     kind=self._kind(place),
-                    mac=self._supply(place, "address"),
+                    mac=self._said(place, "address"),
                     addresses=addresses.get(place.name, []) + self._ipv4(place.name),
-                    up={"up": True, "down": False}.get(self._supply(place, "operstate")),
+                    up={"up": True, "down": False}.get(self._said(place, "operstate")),
                 )
             )
         return found or None
@@ -316,3 +312,8 @@ class Linux(Platform):
 
     def owner_away_s(self, now: float) -> float | None:
         return sessions.away_s(self.root, now)
+
+
+def _is_disk(place: Path) -> bool:
+    """Whether a folder of /sys/block is a whole disk that stands on no other."""
+    return NO_DISK.match(place.name) is None and not any(place.glob("slaves/*"))

@@ -13,7 +13,7 @@ class MacOS(Platform):
     """A Mac."""
 
     name = "darwin"
-    slow = frozenset({"owner"})
+    slow = {"owner": 30.0}
 
     def ways(self) -> Ways:
         return preferring(

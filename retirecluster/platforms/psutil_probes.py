@@ -9,6 +9,8 @@ from typing import Any
 from retirecluster.platforms import interfaces
 
 SOURCE = "psutil"
+BUSY, IDLE = ("user", "nice", "system", "irq", "softirq", "steal"), ("idle", "iowait")
+"""Of the times that systems tell. Windows counts interrupts in those of the system, Linux guests in the user's."""
 SANE_C = (-50.0, 200.0)
 """Degrees Celsius between which a sensor is believed."""
 
@@ -36,9 +38,12 @@ class PsutilProbes:
         """Percent."""
         return float(self._psutil.virtual_memory().percent)
 
-    def cpu_percent(self) -> float | None:
-        """Percent since the last call."""
-        return float(self._psutil.cpu_percent(None))
+    def cpu_times(self) -> tuple[float, float] | None:
+        """Seconds all processors were busy, and seconds in all. Not psutil's percentage, which is since the last call
+        of the same thread: two readers that share a thread would take it from each other."""
+        times = self._psutil.cpu_times()
+        busy = sum(getattr(times, name, 0.0) for name in BUSY)
+        return busy, busy + sum(getattr(times, name, 0.0) for name in IDLE)
 
     def physical_cores(self) -> int | None:
         found: int | None = self._psutil.cpu_count(logical=False)
@@ -68,9 +73,10 @@ class PsutilProbes:
         return None if counters is None else {"read_bytes": counters.read_bytes, "write_bytes": counters.write_bytes}
 
     def network_io(self) -> Mapping[str, int] | None:
-        """Bytes since the start of the device, loopback left out."""
+        """Bytes since the start of the device, of interfaces that send themselves."""
         every = self._psutil.net_io_counters(pernic=True)
-        cards = [card for name, card in every.items() if not interfaces.is_loopback(name)]
+        names = interfaces.own_traffic(name for name in every if not interfaces.is_loopback(name))
+        cards = [every[name] for name in names]
         return {
             "received_bytes": sum(card.bytes_recv for card in cards),
             "sent_bytes": sum(card.bytes_sent for card in cards),

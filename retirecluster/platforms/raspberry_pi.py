@@ -14,7 +14,7 @@ SINCE_BOOT_SHIFT = 16
 class RaspberryPi(Linux):
     """Announced as linux, since tasks ask for that; the capability word tells that it is a Pi."""
 
-    slow = Linux.slow | {"throttling"}
+    slow = Linux.slow | {"throttling": 60.0, "firmware_temperature": 60.0}
 
     def capabilities(self) -> list[str]:
         return ["raspberry_pi"]
@@ -23,11 +23,8 @@ class RaspberryPi(Linux):
         """The throttling flags: what is the case now, and what was since the start."""
         return throttling(answer_of("vcgencmd", "get_throttled"))
 
-    def temperature_c(self) -> float | None:
-        """The kernel's sensor is the firmware's; where the kernel has none, the firmware is asked."""
-        found = super().temperature_c()
-        if found is not None:
-            return found
+    def firmware_temperature_c(self) -> float | None:
+        """The kernel's sensor is the firmware's; this is for kernels that have none."""
         return round(float(answer_of("vcgencmd", "measure_temp").partition("=")[2].split("'")[0]), 1)
 
 

@@ -34,13 +34,13 @@ def away_s(root: Path, now: float) -> float | None:
 
 
 def _systemd_sessions(root: Path) -> Iterator[tuple[str, bool]]:
-    """(terminal, graphical) of each session of a person that systemd knows of."""
+    """(terminal, graphical) of each session of a person (user, user-early, user-light) that systemd knows of."""
     for place in sorted((root / "run/systemd/sessions").glob("*")):
         if not place.is_file():
             continue
         rows = [line.partition("=") for line in place.read_text("utf-8", "replace").splitlines()]
         said = {name: value for name, _, value in rows}
-        if said.get("CLASS", "user") != "user" or said.get("STATE") == "closing":
+        if not said.get("CLASS", "user").startswith("user") or said.get("STATE") == "closing":
             continue
         # A remote one without a terminal copies files, say: nobody is there.
         if said.get("REMOTE") != "1" or said.get("TTY"):

@@ -2,8 +2,12 @@
 
 ================  ============================================================================
 service           the composition root: options and the wiring of everything below
-connection        the line to the main node: greeting, registration, heartbeats, reconnecting
+worker_service    the life of a worker: the order in which its parts start and end
+announcement      what it says of itself when it registers
+connection        the line to the main node: greeting, registration, heartbeats
+backoff, beats    the pauses between connections; the heartbeats that are not answered yet
 agent             the worker's duties, connected or not: accept, refuse, report, drain
+spool             results on their way, kept until the main has them
 executor          queue and slots; owns the runner's process
 lanes             which warm process a task goes to
 checkpoints       folders that the next attempt finds again

@@ -11,10 +11,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 from attrs import define, field
-from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from retirecluster.domain import failpoints
 from retirecluster.domain.fencing import Reception, lease_end, reception
@@ -24,6 +22,7 @@ from retirecluster.worker.executor import RUNNING, TaskExecutor
 from retirecluster.worker.fences import PLAIN, Proof
 from retirecluster.worker.journal import RESULT, Journal, Key, Remembered
 from retirecluster.worker.plugins import Plugins
+from retirecluster.worker.spool import Spool
 
 SEEN_ATTEMPTS = 10_000
 MAX_CLAIMS = 10_000
@@ -32,38 +31,12 @@ PREFETCH = 32
 PATIENCE_S = 0.5
 """How long an attempt waits for a slot here while the main could give it to another device."""
 SHUTTING_DOWN = "worker shutting down"
-DELIVERED_WITHIN_S = 5.0
-"""How long a worker that stops waits for the main to take the last results; later ones wait for its next life."""
 
 
 class Uplink(Protocol):
     """A registered connection."""
 
     def say(self, message_type: str, data: Mapping[str, Any]) -> None: ...
-
-
-class ResultFiles(Protocol):
-    """The way of tasks' files to and from the main."""
-
-    def open(self) -> None:
-        """Take over what an earlier life left. Before anything else."""
-
-    async def close(self) -> None:
-        """Return once nothing is under way any more."""
-
-    def session_opened(self, host: str, door: Mapping[str, Any] | None) -> None:
-        """A session begins; `door` is what register_ack says of files."""
-
-    def session_closed(self) -> None: ...
-
-    def keep(self, key: Key, data: Mapping[str, Any]) -> None:
-        """A result is spooled: the files that it names stay on the device."""
-
-    def release(self, key: Key) -> None:
-        """A result is spooled no longer."""
-
-    def send(self, key: Key, data: Mapping[str, Any], done: Callable[[Key, dict[str, Any] | None], None]) -> None:
-        """Upload the files of a result, then call `done`; with other data where they cannot be kept."""
 
 
 @define(eq=False)
@@ -83,7 +56,6 @@ class Agent:
     reached: failpoints.Reached = failpoints.unarmed
     isolation: Proof = field(factory=lambda: Proof(PLAIN))
     plugins: Plugins = field(factory=Plugins)
-    files: ResultFiles | None = None
     log = Logger()
     draining: bool = field(default=False, init=False)
     paused: str = field(default="", init=False)
@@ -91,23 +63,22 @@ class Agent:
     uplink: Uplink | None = field(default=None, init=False)
     session_no: int | None = field(default=None, init=False)
     last_activity: str = field(default="", init=False)
-    _spool: dict[Key, dict[str, Any]] = field(factory=dict, init=False)
+    spool: Spool = field(init=False)
     _died: list[Key] = field(factory=list, init=False)
     _seen: OrderedDict[Key, None] = field(factory=OrderedDict, init=False)
     _lease: IDelayedCall | None = field(default=None, init=False)
     _patience: IDelayedCall | None = field(default=None, init=False)
-    _syncing: dict[Key, Deferred[None]] = field(factory=dict, init=False)
-    _emptied: Deferred[None] | None = field(default=None, init=False)
-    """Fires when nothing is left to deliver, for a worker that is about to leave."""
+
+    @spool.default
+    def _new_spool(self) -> Spool:
+        return Spool(self.reactor, self.journal, self._say, self._record, self.reached)
 
     def remember(self, found: Mapping[Key, Remembered]) -> None:
         """Take over what the journal of an earlier life holds."""
         for key, each in found.items():
             self._see(key)
             if each.state == RESULT and each.result is not None:
-                self._spool[key] = each.result
-                if self.files is not None:
-                    self.files.keep(key, each.result)
+                self.spool.remember(key, each.result)
             else:
                 self._died.append(key)
 
@@ -175,9 +146,7 @@ class Agent:
 
     def acknowledged(self, task_id: str, epoch: int | None) -> None:
         """The main has the result, or wants it no more."""
-        self.reached(failpoints.AFTER_SENT)
-        for key in [key for key in self._spool if key[0] == task_id and epoch in (None, key[1])]:
-            self._forget(key)
+        self.spool.acknowledged(task_id, epoch)
 
     def task_over(self, task_id: str) -> None:
         """No attempt of the task follows: what was kept for one goes."""
@@ -221,7 +190,7 @@ class Agent:
         for each in attempts:
             key = (each["task_id"], each["epoch"])
             self.executor.cleanup_task_resources(*key)
-            self._forget(key)
+            self.spool.forget(key)
             if each.get("final"):
                 self.task_over(each["task_id"])
 
@@ -233,13 +202,13 @@ class Agent:
         for assignment in self.executor.assignments():
             state = "running" if self.executor.state_of(assignment.key) == RUNNING else "queued"
             claimed.append(_claim(assignment.key, state))
-        claimed += [_claim(key, "spooled") for key in self._spool]
+        claimed += [_claim(key, "spooled") for key in self.spool.results]
         claimed += [_claim(key, "died") for key in self._died]
         return claimed[:MAX_CLAIMS]
 
     def held(self) -> list[dict[str, Any]]:
         """The attempts whose lease a heartbeat renews: those that wait or run, and those whose result is on its way."""
-        keys = [assignment.key for assignment in self.executor.assignments()] + list(self._spool)
+        keys = [assignment.key for assignment in self.executor.assignments()] + list(self.spool.results)
         return [{"task_id": key[0], "epoch": key[1]} for key in keys[:MAX_CLAIMS]]
 
     def registered(self, uplink: Uplink, session_no: int, stop: Iterable[Mapping[str, Any]]) -> None:
@@ -248,16 +217,15 @@ class Agent:
         self.stop_attempts(stop)
         died, self._died = self._died, []
         for key in died:
-            self._forget(key)
-        for key in list(self._spool):
-            self._deliver(key)
+            self.spool.forget(key)
+        self.spool.deliver_all()
 
     def link_lost(self) -> None:
         self.uplink = self.session_no = None
-        self._no_more_to_deliver()
+        self.spool.no_more_to_deliver()
         self.executor.resume_output()
-        if self.files is not None:
-            self.files.session_closed()
+        if self.spool.files is not None:
+            self.spool.files.session_closed()
 
     def lease_renewed(self, asked_at: float, lease_s: float) -> None:
         """All attempts are held until `lease_s` after `asked_at` (monotonic), when the renewal was asked for."""
@@ -302,50 +270,7 @@ class Agent:
 
     def task_finished(self, assignment: Assignment, data: dict[str, Any]) -> None:
         self.last_activity = self.utc()
-        self._spool[assignment.key] = data
-        self._record(lambda: self.journal.result(assignment.key, data))
-        if assignment.at_most_once:
-            sending = ensureDeferred(self._send_synced(assignment.key))
-            if not sending.called:
-                self._syncing[assignment.key] = sending.addBoth(self._synced, assignment.key)
-        else:
-            self._send_result(assignment.key)
-
-    async def _send_synced(self, key: Key) -> None:
-        """A result that must never be produced again is on the disk before it is sent."""
-        try:
-            await self.journal.sync()
-        except OSError as error:  # the main can still take it: then nobody needs the copy here
-            self.log.error("the journal cannot be synced: {why}", why=str(error))
-        self._send_result(key)
-
-    def _send_result(self, key: Key) -> None:
-        self.reached(failpoints.AFTER_SPOOL)
-        self._deliver(key)
-
-    def _deliver(self, key: Key) -> None:
-        """Say how an attempt ended, once the main has the files that it left."""
-        data = self._spool.get(key)
-        if data is None:
-            return
-        if self.files is not None and data.get("artifacts"):
-            self.files.send(key, data, self._uploaded)
-        else:
-            self._say("task_result", data)
-
-    def _uploaded(self, key: Key, changed: dict[str, Any] | None) -> None:
-        if key not in self._spool:
-            return
-        if changed is not None:
-            self._spool[key] = changed
-            self._record(lambda: self.journal.result(key, changed))
-        self.reached(failpoints.AFTER_UPLOAD)
-        self._say("task_result", self._spool[key])
-
-    def _synced(self, result: object, key: Key) -> None:
-        del self._syncing[key]
-        if isinstance(result, Failure):
-            self.log.failure("the result of {task} could not be sent", result, task=key[0])
+        self.spool.add(assignment.key, data, assignment.at_most_once)
 
     # The end
 
@@ -362,27 +287,16 @@ class Agent:
         if deadline.active():
             deadline.cancel()
         # The farewell that follows means that nothing is left here: results that are being synced go first.
-        for sending in list(self._syncing.values()):
-            await sending
-        await self._delivered()
+        await self.spool.synced()
+        if self.uplink is not None:
+            await self.spool.delivered()
         for timer in (self._lease, self._patience):
             if timer is not None and timer.active():
                 timer.cancel()
         self.reached(failpoints.STOPPING)
         for assignment, ran in stopped:
             self._hand_back_stopped(assignment, ran)
-        return not self._spool
-
-    async def _delivered(self) -> None:
-        """Return once the main has every result, with its files; or when that takes too long, or the line is gone."""
-        if self._spool and self.uplink is not None:
-            self._emptied = Deferred()
-            self._emptied.addTimeout(DELIVERED_WITHIN_S, self.reactor, onTimeoutCancel=lambda *_: None)
-            await self._emptied
-
-    def _no_more_to_deliver(self) -> None:
-        if self._emptied is not None and not self._emptied.called:
-            self._emptied.callback(None)
+        return not self.spool.results
 
     def _give_up(self, stopped: list[tuple[Assignment, bool]]) -> None:
         """Kill what still runs. It is handed back when it is gone: sooner, it could run twice at a time."""
@@ -407,14 +321,6 @@ class Agent:
         self._seen[key] = None
         while len(self._seen) > SEEN_ATTEMPTS:
             self._seen.popitem(last=False)
-
-    def _forget(self, key: Key) -> None:
-        self._spool.pop(key, None)
-        if not self._spool:
-            self._no_more_to_deliver()
-        if self.files is not None:
-            self.files.release(key)
-        self._record(lambda: self.journal.gone(key))
 
     def _record(self, write: Callable[[], None]) -> None:
         """Write to the journal; a full disk costs what a crash would lose, and nothing else."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from random import Random
 from typing import Any
@@ -22,6 +21,8 @@ from retirecluster.wire.lines import JsonLines
 from retirecluster.wire.messages import Message, read_message
 from retirecluster.wire.session import PEERS_OF_WORKER
 from retirecluster.worker.agent import Agent
+from retirecluster.worker.backoff import Backoff
+from retirecluster.worker.beats import Beats
 from retirecluster.worker.home import Home
 from retirecluster.worker.policy import Comfort
 
@@ -29,32 +30,6 @@ GREETING_WITHIN_S = 15.0
 """How long the main may take to greet and to answer the registration."""
 CLOSED_WITHIN_S = 1.0
 """How long the last words on a line that is given up may take to leave this process."""
-UNANSWERED_BEATS = 64
-FIRST_RETRY_S, RETRY_CAP_S = 0.03, 30.0
-TRIES_IN_A_LEASE = 4
-
-
-@define
-class Backoff:
-    """Full-jitter exponential pauses, in seconds. Only a registration counts as success, not a bare connection.
-
-    `cap_s` follows the lease that the main gave: a device that is away tries often enough to be back before its
-    attempts are given away, however short the lease is.
-    """
-
-    random: Random
-    failures: int = 0
-    cap_s: float = RETRY_CAP_S
-
-    def __call__(self, _attempt: int) -> float:
-        self.failures += 1
-        bound = min(self.cap_s, FIRST_RETRY_S * 2.0 ** min(self.failures - 1, 30))
-        return self.random.uniform(0.0, bound)
-
-    def registered(self, lease_s: float) -> None:
-        """Begin anew with the shortest pause, under a lease of so long."""
-        self.failures = 0
-        self.cap_s = max(FIRST_RETRY_S, min(RETRY_CAP_S, lease_s / TRIES_IN_A_LEASE))
 
 
 @define(eq=False)
@@ -64,7 +39,7 @@ class Registrar:
     reactor: IReactorTime
     agent: Agent
     device_id: str
-    profile: Callable[[], Mapping[str, Any]]
+    profile: Callable[[], Awaitable[Mapping[str, Any]]]
     metrics: Callable[[], Awaitable[Mapping[str, Any]]]
     utc: Callable[[], str]
     random: Random
@@ -73,6 +48,11 @@ class Registrar:
     comfort: Comfort | None = None
     home: Home | None = None
     connection: WorkerConnection | None = field(default=None, init=False)
+
+    def offer_anew(self) -> None:
+        """What this device offers has changed: it says so by registering once more, with all that it holds."""
+        if self.connection is not None:
+            self.connection.leave("what this device offers has changed", returning=True)
 
 
 class WorkerConnection(JsonLines):
@@ -92,8 +72,7 @@ class WorkerConnection(JsonLines):
         self._watchdog: IDelayedCall | None = None
         self._heart: LoopingCall | None = None
         self._first_beat: IDelayedCall | None = None
-        self._asked_at: OrderedDict[str, float] = OrderedDict()
-        self._beats = 0
+        self._beats = Beats()
         self._server_id = ""
         self.session_no: int | None = None
         self._handlers: dict[str, Callable[[Message], None]] = {
@@ -193,10 +172,21 @@ class WorkerConnection(JsonLines):
         if why_not:
             self.log.error("this main is not joined: {why}", why=why_not)
             return self.hang_up()
+        ensureDeferred(self._register()).addErrback(self._not_registered)
+
+    async def _register(self) -> None:
+        """The profile comes first, which may take seconds: what is held is said as of when the message leaves."""
+        profile = await self._registrar.profile()
+        if self.dead:
+            return
         self._claimed_at = self._reactor.seconds()
         comfort = self._registrar.comfort
         availability = {} if comfort is None else {"availability": comfort.registering()}
-        self.say("register", {**self._registrar.profile(), **availability, "attempts": self._agent.claims()})
+        self.say("register", {**profile, **availability, "attempts": self._agent.claims()})
+
+    def _not_registered(self, failure: Failure) -> None:
+        self.log.failure("this device cannot say what it is; connecting anew", failure)
+        self.hang_up()
 
     def _welcomed(self, message: Message) -> None:
         data = message.data
@@ -211,10 +201,10 @@ class WorkerConnection(JsonLines):
             self._watchdog.reset(self._silence_s)
         # Not from now: the main counts from when it read the claims, however long its answer was under way.
         self._agent.lease_renewed(self._claimed_at, data["lease_s"])
-        if self._agent.files is not None:
+        if self._agent.spool.files is not None:
             assert self.transport is not None
             host = getattr(self.transport.getPeer(), "host", "127.0.0.1")
-            self._agent.files.session_opened(host, data.get("files"))
+            self._agent.spool.files.session_opened(host, data.get("files"))
         self._agent.executor.task_limits = data.get("task_limits") or {}
         self._agent.registered(self, data["session_no"], data["stop"])
         self.log.info("registered as {device}, session {number}", device=data["device_id"], number=data["session_no"])
@@ -260,25 +250,15 @@ class WorkerConnection(JsonLines):
         }
         if agent.last_activity:
             data["last_activity"] = agent.last_activity
-        self._beats += 1
-        message_id = f"beat-{self._beats}"
-        self._asked_at[message_id] = self._reactor.seconds()
-        while len(self._asked_at) > UNANSWERED_BEATS:
-            self._asked_at.popitem(last=False)
-        self.say("heartbeat", data, message_id=message_id)
+        self.say("heartbeat", data, message_id=self._beats.asked(self._reactor.seconds()))
 
     def _renewed(self, message: Message) -> None:
-        asked_at = self._when_asked(message.in_reply_to)
+        asked_at = self._beats.answered(message.in_reply_to)
         if asked_at is not None:
             self._agent.lease_renewed(asked_at, message.data["lease_s"])
         self._agent.stop_attempts(message.data["stop"])
-
-    def _when_asked(self, message_id: str | None) -> float | None:
-        """When the heartbeat was sent that an answer is for; None if it was answered before."""
-        if message_id is not None:
-            return self._asked_at.pop(message_id, None)
-        # A main that does not say which one it answers: to take the oldest is on the safe side.
-        return self._asked_at.popitem(last=False)[1] if self._asked_at else None
+        for each in message.data.get("left_out") or ():
+            self.log.debug("the main left out {field}: {why}", field=each["field"], why=each["message"])
 
     def _watch(self) -> None:
         """A main that says nothing for an interval is pinged; after another one the line is given up."""

@@ -8,7 +8,11 @@ from collections.abc import Iterable
 from attrs import define, field
 from twisted.logger import Logger
 
+from retirecluster.worker.process_tree import descendants, threads_of
+
 CAN_LIMIT = hasattr(os, "sched_setaffinity")
+PASSES = 5
+"""What starts while the processes are gone through is found the next time, and has its parent's processors."""
 
 
 def allowed(share: float | None, processors: Iterable[int]) -> set[int]:
@@ -19,7 +23,8 @@ def allowed(share: float | None, processors: Iterable[int]) -> set[int]:
 
 @define(eq=False)
 class CpuShare:
-    """Keeps this process, and what it starts from then on, on a share of the processors that it had at its start."""
+    """Keeps this process and all below it, running tasks and warm processes too, on a share of the processors that it
+    had at its start."""
 
     log = Logger()
     _had: frozenset[int] = field(init=False)
@@ -34,14 +39,32 @@ class CpuShare:
         """How many processors tasks may use."""
         return len(self._now)
 
-    def limit(self, share: float | None, runners: Iterable[int] = ()) -> None:
-        """Change the share; `runners` are processes that start tasks, and run already."""
+    @property
+    def had(self) -> int:
+        """How many processors this process may use without a share."""
+        return len(self._had)
+
+    def limit(self, share: float | None) -> None:
+        """Change the share."""
         wanted = allowed(share, self._had)
         if wanted == self._now:
             return
         self._now = wanted
-        for pid in (0, *runners) if CAN_LIMIT else ():
-            try:
-                os.sched_setaffinity(pid, wanted)
-            except OSError as error:  # it ended just now, or the system reserves processors
-                self.log.warn("process {pid} keeps its processors: {why}", pid=pid, why=str(error))
+        if CAN_LIMIT:
+            os.sched_setaffinity(0, wanted)  # so that it holds for what starts meanwhile
+            self._move(wanted)
+
+    def _move(self, wanted: set[int]) -> None:
+        own, moved = os.getpid(), set[int]()
+        for _ in range(PASSES):
+            found = {each for pid in (own, *descendants(own)) for each in threads_of(pid)} - moved
+            if not found:
+                return
+            moved |= found
+            for thread in found:
+                try:
+                    os.sched_setaffinity(thread, wanted)
+                except ProcessLookupError:
+                    continue
+                except OSError as error:  # the system reserves processors
+                    self.log.warn("thread {thread} keeps its processors: {why}", thread=thread, why=str(error))

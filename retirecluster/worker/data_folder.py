@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sys
@@ -12,7 +13,7 @@ from retirecluster.domain.errors import ClusterError
 
 
 class DataFolder:
-    """A worker's folder. `open` takes the lock, which the kernel frees when the process ends."""
+    """A worker's folder. `open` takes the lock, which the kernel frees when the process ends, and `sign` signs it."""
 
     def __init__(self, path: str) -> None:
         self.path = Path(path).expanduser().absolute()
@@ -39,6 +40,10 @@ class DataFolder:
         return self.path / "cluster.json"
 
     @property
+    def comfort(self) -> Path:
+        return self.path / "comfort.json"
+
+    @property
     def speed(self) -> Path:
         return self.path / "speed.json"
 
@@ -58,6 +63,28 @@ class DataFolder:
                 f"another worker uses the data folder {self.path}; stop it, or give this one its own --data-dir",
             ) from None
         self._lock = fd
+        self._write_lock(b"")
+        self._remove_halves()
+
+    def _remove_halves(self) -> None:
+        """What an earlier life was writing when it was killed. Only now, before anything of this life is written."""
+        whole = (self.journal, self.fences, self.home, self.comfort, self.speed, self.path / "device_id")
+        for place in (*(each.with_name(f"{each.name}.new") for each in whole), self.path / "benchmark.tmp"):
+            with contextlib.suppress(OSError):
+                place.unlink()
+
+    def sign(self) -> None:
+        """Write the id of this process into the lock, for who wants to stop the worker: once it has its last id, as a
+        daemon gets another one when it goes to the background."""
+        self._write_lock(b"%d\n" % os.getpid())
+
+    def _write_lock(self, text: bytes) -> None:
+        if self._lock is None:
+            return
+        with contextlib.suppress(OSError):  # a full disk: the lock holds without it
+            os.ftruncate(self._lock, 0)
+            os.lseek(self._lock, 0, os.SEEK_SET)
+            os.write(self._lock, text)
 
     def close(self) -> None:
         if self._lock is not None:

@@ -5,7 +5,7 @@ What is heard is a hint from strangers. It decides which address is tried, never
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from attrs import define
@@ -37,9 +37,14 @@ class Discovery:
     listen_s: float = LISTEN_S
     log = Logger()
 
-    async def listen(self, wanted: str | None) -> Ear:
-        """What is heard in `listen_s` seconds; no longer than until the wanted cluster has answered."""
+    async def listen(self, wanted: str | None, stale: Collection[Address] = ()) -> Ear:
+        """What is heard in `listen_s` seconds; no longer than until the wanted cluster has said an address that is not
+        one of the `stale` ones."""
         ear = Ear(wanted)
+
+        def answered() -> bool:
+            said = ear.clusters().get(wanted, []) if wanted is not None else []
+            return any(place(each) not in stale for each in said)
 
         def received(data: bytes, host: str, port: int) -> None:
             ear.hear(data, host, self.reactor.seconds())
@@ -54,7 +59,7 @@ class Discovery:
             self.log.info("announcements are not heard: {why}", why=str(error.socketError))
         try:
             until = self.reactor.seconds() + self.listen_s
-            while self.reactor.seconds() < until and (wanted is None or wanted not in ear.clusters()):
+            while self.reactor.seconds() < until and not answered():
                 asking.tell_group(write_question(wanted))
                 await deferLater(self.reactor, ASK_EVERY_S)
         finally:
@@ -62,13 +67,19 @@ class Discovery:
                 await each.stopListening()
         return ear
 
-    async def find(self, wanted: str | None) -> list[Announcement]:
-        """Where the wanted cluster's main is, or that of the one cluster there is. Raises ClusterError."""
+    async def find(self, wanted: str | None, stale: Collection[Address] = ()) -> list[Announcement]:
+        """Where the wanted cluster's main is, or that of the one cluster there is; `stale` addresses are no reason to
+        listen no longer. Raises ClusterError."""
         try:
-            ear = await self.listen(wanted)
+            ear = await self.listen(wanted, stale)
         except CannotListenError as error:
             raise ClusterError("unreachable", f"no UDP port can be had: {error.socketError}") from None
         return chosen(ear.clusters(), wanted)
+
+
+def place(said: Announcement) -> Address:
+    """The announced address."""
+    return Address(said.address, said.port)
 
 
 def chosen(clusters: dict[str, list[Announcement]], wanted: str | None) -> list[Announcement]:
@@ -78,14 +89,16 @@ def chosen(clusters: dict[str, list[Announcement]], wanted: str | None) -> list[
     heard = listed(clusters)
     if not clusters:
         whose = "no main" if wanted is None else f"no main of cluster {wanted}"
-        hint = "does one run here, beyond 127.0.0.1 or with its setting beacon? Else say where: --join HOST:PORT"
-        raise ClusterError("unreachable", f"{whose} was heard on this network; {hint}")
+        hint = "does one run here, beyond 127.0.0.1 or with its setting beacon?"
+        words = f"{whose} was heard on this network; {hint} Else name its address instead of auto: HOST:PORT"
+        raise ClusterError("unreachable", words)
     if wanted is not None:
         hint = "if it is another one that you mean: retire-cluster leave, then join ADDRESS"
         raise ClusterError("unreachable", f"cluster {wanted} was not heard, but {heard}; {hint}")
     if len(clusters) > 1:
         example = next(iter(clusters.values()))[0].where
-        raise ClusterError("ambiguous", f"several clusters were heard: {heard}; say which one, as --join {example}")
+        words = f"several clusters were heard: {heard}; name an address instead of auto: {example}"
+        raise ClusterError("ambiguous", words)
     return next(iter(clusters.values()))
 
 
@@ -99,7 +112,11 @@ def listed(clusters: dict[str, list[Announcement]]) -> str:
 @implementer(IStreamClientEndpoint)
 @define(eq=False)
 class FoundMain:
-    """The main of this device's cluster, wherever it is: where it was last, else where the network says it is."""
+    """The main of this device's cluster, wherever it is: where it was last, or where the network says it is.
+
+    Everybody may announce an address, and may be at the old one. Until a main has let this device in, the two ways take
+    turns in going first, and of the announced addresses those that have led to nothing go last.
+    """
 
     home: Home
     discovery: Discovery
@@ -111,28 +128,36 @@ class FoundMain:
         return ensureDeferred(self._connect(factory))
 
     async def _connect(self, factory: IProtocolFactory) -> IProtocol:
-        known = self.home.address
-        if known is not None and not self.home.doubtful:
-            self.home.doubtful = True
-            try:
-                return await self.endpoint(known).connect(factory)
-            except UNREACHED as error:
-                self.log.info("the main is not at {known} any more: {why}", known=str(known), why=str(error))
-        try:
+        self.home.tries += 1
+        if self.home.address is None:
             return await self._connect_found(factory)
+        first, then = self._connect_known, self._connect_found
+        if self.home.tries % 2 == 0:
+            first, then = then, first
+        try:
+            return await first(factory)
         except ClusterError as error:
             self.log.error("{why}", why=error.message)
-            if known is None:
-                raise
-        # Nobody announces it: it may be back where it was.
-        return await self.endpoint(known).connect(factory)
+        except UNREACHED as error:
+            self.log.info("the main is not at {known} any more: {why}", known=str(self.home.address), why=str(error))
+        return await then(factory)
+
+    async def _connect_known(self, factory: IProtocolFactory) -> IProtocol:
+        assert self.home.address is not None
+        return await self._try(self.home.address, factory)
 
     async def _connect_found(self, factory: IProtocolFactory) -> IProtocol:
+        stale = [each for each in self.home.tried if each != self.home.address]
+        heard = {place(each): each for each in await self.discovery.find(self.home.cluster_id, stale)}
         why = ""
-        for each in await self.discovery.find(self.home.cluster_id):
-            self.log.info("heard of {main}; nobody vouches for it", main=str(each))
+        for at in self.home.least_tried(list(heard)):
+            self.log.info("heard of {main}; nobody vouches for it", main=str(heard[at]))
             try:
-                return await self.endpoint(Address(each.address, each.port)).connect(factory)
+                return await self._try(at, factory)
             except UNREACHED as error:
-                why = f"{each} does not answer: {error}"
+                why = f"{heard[at]} does not answer: {error}"
         raise ClusterError("unreachable", why)
+
+    async def _try(self, address: Address, factory: IProtocolFactory) -> IProtocol:
+        self.home.trying(address)
+        return await self.endpoint(address).connect(factory)

@@ -15,6 +15,7 @@ from retirecluster.wire.beacon import CLUSTER_ID
 from retirecluster.worker.data_folder import write_whole
 
 DEFAULT_PORT = 8080
+MAX_TRIED = 128
 AUTO = "auto"
 """What `join` says where the main is to be found on the network."""
 
@@ -57,8 +58,11 @@ class Home:
     log = Logger()
     cluster_id: str | None = field(default=None, init=False)
     address: Address | None = field(default=None, init=False)
-    doubtful: bool = field(default=False, init=False)
-    """The last try at `address` did not lead to a registration: ask the network first."""
+    tries: int = field(default=0, init=False)
+    """How often a connection was tried since the last registration."""
+    tried: list[Address] = field(factory=list, init=False)
+    """Where it was tried since then, the latest last: none of them has led to a registration."""
+    _written: bool = field(default=False, init=False)
 
     def load(self) -> None:
         """Take in what an earlier life kept; a file that is damaged counts as none."""
@@ -74,9 +78,18 @@ class Home:
         except (OSError, ValueError, KeyError, TypeError, AttributeError, ClusterError) as error:
             self.log.warn("{path} is not understood and left out: {why}", path=str(self.path), why=repr(error))
 
+    def trying(self, address: Address) -> None:
+        """A connection to this address is tried now."""
+        if address in self.tried:
+            self.tried.remove(address)
+        self.tried = [*self.tried[-MAX_TRIED:], address]
+
+    def least_tried(self, addresses: list[Address]) -> list[Address]:
+        """New ones first, then those that were tried the longest ago."""
+        return sorted(addresses, key=lambda each: self.tried.index(each) if each in self.tried else -1)
+
     def why_not(self, server_id: str) -> str:
         """Why the main that greets is not to be joined; empty if it is."""
-        self.doubtful = True  # until it has let this device in
         if not self.auto or self.cluster_id in (None, server_id):
             return ""
         return (
@@ -85,12 +98,14 @@ class Home:
         )
 
     def joined(self, server_id: str, host: str, port: int) -> None:
-        """A main has let this device in. Written down only if it is news: old flash is spared."""
-        self.doubtful = False
+        """A main has let this device in. Written down if it is news (old flash is spared), and once in each life:
+        `retire-cluster join` waits for that."""
+        self.tries = 0
+        self.tried.clear()
         address = Address(host, port)
-        if (self.cluster_id, self.address) == (server_id, address):
+        if self._written and (self.cluster_id, self.address) == (server_id, address):
             return
-        self.cluster_id, self.address = server_id, address
+        self.cluster_id, self.address, self._written = server_id, address, True
         try:
             write_whole(self.path, json.dumps({"cluster_id": server_id, "address": str(address)}) + "\n")
         except OSError as error:

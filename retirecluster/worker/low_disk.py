@@ -16,7 +16,6 @@ EVERY_S = 600.0
 """Making room costs reads of the disk: not at each heartbeat."""
 OLD_LOG = re.compile(r".+\.log\.(\d+|\d{4}[_-]\d\d[_-]\d\d)(\.gz)?")
 """Logs that were rotated away, as twistd and logrotate name them."""
-LEFTOVERS = ("*.new", "*.tmp")
 Marks = tuple[int, int, int]
 GONE: Marks = (0, 0, 0)
 Cache = Callable[[], int]
@@ -54,12 +53,11 @@ class LowDisk:
         return freed
 
     def removable(self) -> Iterator[Path]:
-        """Old logs, halves of files, and what tasks of an earlier life of the worker left."""
+        """Old logs, and what tasks of an earlier life of the worker left. No halves of files: one may be just being
+        written, and those of an earlier life go when the folder is opened."""
         for place in self.folder.iterdir():
             if place.is_file() and OLD_LOG.fullmatch(place.name):
                 yield place
-        for pattern in LEFTOVERS:
-            yield from (place for place in self.folder.glob(pattern) if place.is_file())
         # A runner whose part has the name of an old one changes that folder with its first task.
         yield from (place for place, marks in self._earlier.items() if marks != GONE and _marks(place) == marks)
 

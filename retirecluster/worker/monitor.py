@@ -2,7 +2,7 @@
 
 Each figure comes from the platform, or from psutil where it is installed. A probe that fails costs its own figure and
 nothing else: that is then left out. Probes that start a program are asked in the background, now and then, and what
-they said last is told: no heartbeat waits for them.
+they said last is told: no heartbeat waits for them. One that does not answer in time is asked ever more rarely.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ from retirecluster.platforms.base import Platform
 from retirecluster.platforms.psutil_probes import PsutilProbes
 
 SLOW_EVERY_S = 60.0
-"""How often a probe that starts a program is asked."""
+"""How often most probes that start a program are asked; see `Platform.slow`."""
+HANGING_EVERY_S = 1800.0
+"""How long at most one that did not answer is left alone: first as long as ever, then twice as long each time."""
 BELIEVED_S = 600.0
 """How long an answer of such a probe counts when no other follows."""
 HEARTBEAT, POLICY = "heartbeat", "policy"
@@ -45,11 +47,23 @@ class _Slow:
     answered_at: float | None = None
     asked_at: float | None = None
     busy: bool = False
+    settled: bool = False
+    """It has answered or failed once."""
+    hung: int = 0
+    """How many times in a row it did not answer in time."""
+
+    def due(self, now: float, every_s: float) -> bool:
+        """Whether to ask it again."""
+        wait_s = min(HANGING_EVERY_S, every_s * 2.0 ** min(30, max(0, self.hung - 1)))
+        return not self.busy and (self.asked_at is None or now - self.asked_at >= wait_s)
 
 
 @define(eq=False)
 class SystemMonitor:
-    """Reads the metrics. May be called from several threads; `monotonic` and `wall` are clocks in seconds."""
+    """Reads the metrics. May be called from several threads; `monotonic` and `wall` are clocks in seconds.
+
+    `on_answer` is called, in a thread, when a probe that was asked in the background has answered or failed.
+    """
 
     platform: Platform
     folder: Path
@@ -58,6 +72,7 @@ class SystemMonitor:
     wall: Callable[[], float] | None = None
     low_disk_bytes: int = 0
     in_background: InBackground = in_a_thread
+    on_answer: Callable[[], None] = lambda: None
     log = Logger()
     _cpu: dict[str, tuple[float, float]] = field(factory=dict, init=False)
     _counters: dict[tuple[str, str], tuple[float, Mapping[str, int]]] = field(factory=dict, init=False)
@@ -66,6 +81,8 @@ class SystemMonitor:
     _lock: Any = field(factory=threading.Lock, init=False)
 
     def __attrs_post_init__(self) -> None:
+        # All of them now, so that another thread may look through them at any time.
+        self._slow.update({name: _Slow() for name in self.platform.slow})
         # The first reading says nothing, the next one does.
         self._try("cpu_usage", lambda: self._cpu_usage(HEARTBEAT))
         self._try("cpu_usage", lambda: self._cpu_usage(POLICY))
@@ -91,6 +108,10 @@ class SystemMonitor:
             found = {name: self._try(name, probe) for name, probe in probes.items()}
         return {name: value for name, value in found.items() if value is not None and self._makes_sense(name, value)}
 
+    def pending(self) -> frozenset[str]:
+        """Probes that were asked and have not answered yet, never before: what they tell may be known in a moment."""
+        return frozenset(name for name, slow in self._slow.items() if slow.busy and not slow.settled)
+
     def _try(self, name: str, probe: Probe) -> Any:
         try:
             return probe()
@@ -108,31 +129,43 @@ class SystemMonitor:
 
     def _asked(self, name: str, probe: Probe) -> Any:
         """What a probe says: now, or, of one that starts a program, what it said last."""
-        if name not in self.platform.slow:
+        every_s = self.platform.slow.get(name)
+        if every_s is None:
             return probe()
-        slow = self._slow.setdefault(name, _Slow())
+        slow = self._slow[name]
         now = self.monotonic()
-        if not slow.busy and (slow.asked_at is None or now - slow.asked_at >= SLOW_EVERY_S):
+        if slow.due(now, every_s):
             slow.asked_at, slow.busy = now, True
-            self.in_background(lambda: self._answer(name, slow, probe))
+            try:
+                self.in_background(lambda: self._answer(name, slow, probe))
+            except Exception:  # no thread to be had: the next reading asks
+                slow.asked_at, slow.busy = None, False
+                raise
         known = slow.answered_at is not None and now - slow.answered_at < BELIEVED_S
         return slow.answer if known else None
 
     def _answer(self, name: str, slow: _Slow, probe: Probe) -> None:
-        answer = self._try(name, probe)
-        slow.answer, slow.answered_at, slow.busy = answer, self.monotonic(), False
+        def asked() -> Any:
+            try:
+                found = probe()
+            except TimeoutError:
+                slow.hung += 1
+                raise
+            slow.hung = 0
+            return found
+
+        answer = self._try(name, asked)
+        if answer is not None or not slow.hung:  # one that hangs has not said that it knows nothing
+            slow.answer, slow.answered_at = answer, self.monotonic()
+        slow.busy, slow.settled = False, True
+        self.on_answer()
 
     # Probes
 
     def _cpu_usage(self, reader: str) -> float | None:
-        try:
-            times = self.platform.cpu_times()
-        except Exception:
-            if self.psutil is None:
-                raise
-            times = None
+        times = self._first(self.platform.cpu_times, self.psutil.cpu_times if self.psutil else None)
         if times is None:
-            return _percent(self.psutil.cpu_percent()) if self.psutil else None
+            return None
         before = self._cpu.get(reader)
         self._cpu[reader] = times
         if before is None or times[1] <= before[1]:
@@ -158,10 +191,15 @@ class SystemMonitor:
         return uptime_s if uptime_s >= 0.0 else None  # a clock that was set back knows nothing
 
     def _temperature(self) -> float | None:
-        found: float | None = self._first(
-            self.platform.temperature_c, self.psutil.temperature_c if self.psutil else None
-        )
+        """Of the system's sensors; of the firmware where there are none."""
+        known = self._try("sensors", lambda: self._first(self.platform.temperature_c, self._psutil_temperature))
+        if known is None:
+            known = self._asked("firmware_temperature", self.platform.firmware_temperature_c)
+        found: float | None = known
         return found
+
+    def _psutil_temperature(self) -> float | None:
+        return self.psutil.temperature_c() if self.psutil else None
 
     def _battery(self) -> dict[str, Any] | None:
         more = self.psutil.battery if self.psutil else None
@@ -169,10 +207,7 @@ class SystemMonitor:
         return found
 
     def _owner_away(self) -> float | None:
-        wall = self.wall
-        if wall is None:
-            return None
-        away_s = self._asked("owner", lambda: self.platform.owner_away_s(wall()))
+        away_s = self._asked("owner", lambda: self.platform.owner_away_s(self.wall()) if self.wall else None)
         return None if away_s is None else round(away_s, 1)
 
     def _disk_counters(self) -> Mapping[str, int] | None:
@@ -197,9 +232,11 @@ class SystemMonitor:
         try:
             found = probe()
         except Exception:
-            if other is None:
+            # Where the other one does not know either, it counts that this one failed, and how.
+            found = None if other is None else other()
+            if found is None:
                 raise
-            found = None
+            return found
         return other() if found is None and other is not None else found
 
     def _rates(self, reader: str, name: str, counters: Mapping[str, int] | None) -> dict[str, Any] | None:

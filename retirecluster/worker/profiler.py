@@ -53,6 +53,8 @@ class DeviceProfiler:
     metrics: Callable[[], Mapping[str, Any]] = dict
     psutil: PsutilProbes | None = None
     benchmark: Mapping[str, float] = field(factory=dict)
+    cores: int | None = None
+    """Processors that this process had at its start; None: look. It may keep itself to a part of them since."""
     log = Logger()
     _sources: dict[str, str] = field(factory=dict, init=False)
 
@@ -110,7 +112,7 @@ class DeviceProfiler:
         return {
             "platform": [("python", lambda: self.platform.name)],
             "python_version": [("python", python_platform.python_version)],
-            "cpu_cores": [("python", cpu_count)],
+            "cpu_cores": [("python", lambda: self.cores or cpu_count())],
             "disk_space": [("statvfs", lambda: shutil.disk_usage(self.folder).total)],
             "disk_free": [("statvfs", lambda: shutil.disk_usage(self.folder).free)],
             "benchmark": [(MEASURED, lambda: dict(self.benchmark))],

@@ -14,35 +14,32 @@ import sys
 import time
 import zlib
 from collections.abc import Awaitable, Callable, Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from random import Random
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from attrs import define, field
 from twisted.application.internet import ClientService
-from twisted.application.service import IService, Service
-from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.application.service import IService
+from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint
-from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint
+from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.threads import deferToThreadPool
-from twisted.logger import Logger
 
 from retirecluster.config import load_config
 from retirecluster.domain import failpoints
 from retirecluster.domain.errors import ClusterError
-from retirecluster.domain.requirements import PICKLED
-from retirecluster.domain.task_types import BUILT_IN
 from retirecluster.options import DaemonOptions
 from retirecluster.platforms.base import Platform
 from retirecluster.platforms.choose import choose_platform
 from retirecluster.platforms.psutil_probes import PsutilProbes, find_psutil
-from retirecluster.wire.messages import PROTOCOL_VERSION
-from retirecluster.worker.agent import PREFETCH, Agent
+from retirecluster.worker.agent import Agent
+from retirecluster.worker.announcement import offered_types, register_data
+from retirecluster.worker.backoff import Backoff
 from retirecluster.worker.cgroup_tree import find_tree
 from retirecluster.worker.checkpoints import DAY_S, Checkpoints
-from retirecluster.worker.connection import Backoff, Registrar, WorkerFactory
+from retirecluster.worker.comfort_memory import ComfortMemory
+from retirecluster.worker.connection import Registrar, WorkerFactory
 from retirecluster.worker.cpu_share import CpuShare
 from retirecluster.worker.data_folder import DataFolder
 from retirecluster.worker.discovery import Discovery, FoundMain
@@ -52,17 +49,17 @@ from retirecluster.worker.files.folders import task_folders
 from retirecluster.worker.home import AUTO, Address, Home, read_address
 from retirecluster.worker.idle_sleep import IdleSleep, WorkerLine, run_command
 from retirecluster.worker.journal import Journal
-from retirecluster.worker.leftovers import kill_leftovers
 from retirecluster.worker.low_disk import LowDisk
 from retirecluster.worker.monitor import POLICY, SystemMonitor
+from retirecluster.worker.own_load import OwnLoad
 from retirecluster.worker.plugins import Plugins, find_plugins
-from retirecluster.worker.policy import Comfort
-from retirecluster.worker.probe import Found, probe
+from retirecluster.worker.policy import OWN_LOAD, Comfort
+from retirecluster.worker.probe_service import ProbeService
+from retirecluster.worker.process_tree import usage_of
 from retirecluster.worker.profiler import DeviceProfiler, Overrides, cpu_count
 from retirecluster.worker.runner_process import task_variables
 from retirecluster.worker.speed import cached_benchmark
-
-CLEAN_CHECKPOINTS_S = 6 * 3600.0
+from retirecluster.worker.worker_service import WorkerService
 
 
 class Options(DaemonOptions):
@@ -96,132 +93,6 @@ class Options(DaemonOptions):
         return load_config("worker", given | {"tags": self["tags"] or None}, environ, self["config"])
 
 
-@define(eq=False)
-class WorkerService(Service):
-    """Starts and stops the parts in the right order."""
-
-    folder: DataFolder
-    agent: Agent
-    registrar: Registrar
-    client: ClientService
-    drain_s: float
-    boot_s: Callable[[], float]
-    fences: Fences | None = None
-    sleep: IdleSleep | None = None
-    log = Logger()
-    _stopping: Deferred[None] | None = field(default=None, init=False)
-    _cleaning: IDelayedCall | None = field(default=None, init=False)
-
-    def startService(self) -> None:
-        Service.startService(self)
-        found = self.agent.journal.open()
-        killed = kill_leftovers(found.values(), self.boot_s())
-        if self.fences is not None:
-            self.fences.kill_leftovers()
-        if killed:
-            self.log.warn("{count} processes of an earlier life were killed", count=len(killed))
-        if self.agent.files is not None:
-            self.agent.files.open()
-        self.agent.remember(found)
-        self.agent.executor.start()
-        self._clean_checkpoints()
-        if self.registrar.comfort is not None:
-            self.registrar.comfort.start()
-        if self.sleep is not None:
-            self.sleep.start()
-        self.client.startService()
-
-    def _clean_checkpoints(self) -> None:
-        """Now and every few hours: what is old goes, and the oldest of what is too much."""
-        checkpoints = self.agent.executor.checkpoints
-        if checkpoints is not None:
-            checkpoints.clean().addErrback(lambda failure: self.log.failure("checkpoints are not cleaned", failure))
-            self._cleaning = self.agent.reactor.callLater(CLEAN_CHECKPOINTS_S, self._clean_checkpoints)
-
-    def stopService(self) -> Deferred[None]:
-        if self._cleaning is not None:
-            self._cleaning.cancel()
-            self._cleaning = None
-        Service.stopService(self)
-        return ensureDeferred(self._stop())
-
-    async def _stop(self) -> None:
-        if self.registrar.comfort is not None:
-            self.registrar.comfort.stop()
-        if self.sleep is not None:
-            self.sleep.stop()
-        delivered = await self.agent.shut_down(self.drain_s)
-        if self.registrar.connection is not None:
-            self.registrar.connection.leave("worker stopped", returning=not delivered)
-        await self.client.stopService()
-        await self.agent.executor.stop()
-        if self.fences is not None:
-            self.fences.tidy()
-        if self.agent.files is not None:
-            await self.agent.files.close()
-        self.agent.journal.close()
-        self.folder.close()
-
-
-class TestService(Service):
-    """`--test`: asks once, prints, and ends the program. Without an address, asks the network where a main is."""
-
-    __test__ = False
-
-    def __init__(self, data_dir: str, address: Address | None) -> None:
-        self._home = Home(DataFolder(data_dir).home, auto=address is None)
-        self._address = address
-        self.exit_code: int | None = None
-
-    def startService(self) -> None:
-        from twisted.internet import reactor
-
-        Service.startService(self)
-        reactor.callWhenRunning(lambda: ensureDeferred(self._run(reactor)))
-
-    async def _run(self, reactor: Any) -> None:
-        try:
-            # Not sys.stdout: by now that is the log.
-            print(await self._ask(reactor), file=sys.__stdout__, flush=True)
-            self.exit_code = 0
-        except ClusterError as error:
-            print(error.message, file=sys.__stderr__, flush=True)
-            self.exit_code = error.kind.exit_code
-        reactor.addSystemEventTrigger("after", "shutdown", lambda: os._exit(self.exit_code or 0))
-        reactor.stop()
-
-    async def _ask(self, reactor: Any) -> str:
-        """What answers. Raises ClusterError."""
-        if self._address is not None:
-            return await _answer(reactor, self._address)
-        self._home.load()
-        why = ""
-        for each in await Discovery(reactor).find(self._home.cluster_id):
-            try:
-                answer = await _answer(reactor, Address(each.address, each.port))
-                return f"heard of {each}; nobody vouches for it\n{answer}"
-            except ClusterError as error:
-                why = error.message
-        raise ClusterError("unreachable", why)
-
-
-async def _answer(reactor: Any, address: Address) -> str:
-    try:
-        return describe(address, await probe(reactor, HostnameEndpoint(reactor, address.host, address.port)))
-    except ClusterError as error:
-        hint = "is retire-main running there, and does it listen beyond 127.0.0.1?"
-        raise ClusterError(error.code, f"no main at {address}: {error.message.rstrip('.')}; {hint}") from None
-
-
-def describe(address: Address, found: Found) -> str:
-    """What `--test` prints."""
-    return (
-        f"main {found.server_id} at {address} answers: protocol version {found.protocol_version}, "
-        f"authentication {found.auth}\n"
-        f"round trip {1000 * found.round_trip_s:.1f} ms"
-    )
-
-
 def makeService(options: Options) -> IService:
     """The worker as one service. A mistake in the settings is one line on standard error and exit status 2."""
     from twisted.internet import reactor
@@ -232,7 +103,7 @@ def makeService(options: Options) -> IService:
         settings = options.settings(os.environ)
         address = None if settings["join"] == AUTO else read_address(settings["join"])
         if options["test"]:
-            return TestService(settings["data_dir"], address)
+            return ProbeService(reactor, settings["data_dir"], address)
         return _wire(settings, address, reactor)
     except ClusterError as error:
         print(f"retire-worker: {error.message}", file=sys.stderr)
@@ -241,6 +112,7 @@ def makeService(options: Options) -> IService:
 
 def _wire(settings: Mapping[str, Any], address: Address | None, reactor: Any) -> WorkerService:
     random, backoff = Random(), Backoff(Random())
+    cpus = CpuShare()
     platform = choose_platform(os.environ, root=Path(settings["system_root"]))
     folder = DataFolder(settings["data_dir"])
     folder.open()
@@ -270,8 +142,8 @@ def _wire(settings: Mapping[str, Any], address: Address | None, reactor: Any) ->
         monitor.read,
         probes,
         benchmark.document(),
+        cpus.had,
     )
-    cpus = CpuShare()
     plugins = find_plugins(variables)
     executor = _executor(settings, platform, fences, plugins, level, reactor)
     agent = Agent(
@@ -285,7 +157,7 @@ def _wire(settings: Mapping[str, Any], address: Address | None, reactor: Any) ->
         reached=failpoints.armed("worker", os.environ, die),
         isolation=proof,
     )
-    executor.listener, executor.folders, agent.files = agent, files, files
+    executor.listener, executor.folders, agent.spool.files = agent, files, files
     executor.checkpoints = Checkpoints(
         lambda level: (fences.fence(level).folder if level >= FENCED else folder.path) / "checkpoints",
         fences.owner_of,
@@ -294,14 +166,35 @@ def _wire(settings: Mapping[str, Any], address: Address | None, reactor: Any) ->
         settings["checkpoint_days"] * DAY_S,
         settings["checkpoint_bytes"],
     )
-    comfort = _comfort(settings, agent, cpus, lambda: in_thread(lambda: monitor.read(POLICY)), reactor)
-    if settings["slots"] is None:
-        executor.slots = min(executor.slots, platform.default_slots(cpus.count))
+    own_load = OwnLoad(lambda: usage_of(os.getpid()), lambda: executor.active, cpus.had, time.monotonic)
+
+    def limit_cpus(share: float | None) -> bool:
+        """True if the device offers something else by it."""
+        before = cpus.count
+        cpus.limit(share)
+        executor.slots = settings["slots"] or platform.default_slots(cpus.count)
+        return cpus.count != before
+
+    def read_for_policy() -> Mapping[str, Any]:
+        return {**monitor.read(POLICY), OWN_LOAD: own_load.measure()}
+
+    comfort = Comfort(
+        reactor,
+        agent,
+        _policy(settings),
+        lambda: in_thread(read_for_policy),
+        local_time,
+        limit_cpus,
+        settings["monitor_interval_s"],
+        monitor.pending,
+        ComfortMemory(folder.comfort, time.time),
+    )
+    monitor.on_answer = lambda: reactor.callFromThread(comfort.answered)
     registrar = Registrar(
         reactor,
         agent,
         device_id,
-        profile=lambda: register_data(profiler, agent, settings, benchmark.speed),
+        profile=lambda: in_thread(lambda: register_data(profiler, agent, settings, benchmark.speed, cpus)),
         metrics=lambda: in_thread(lambda: read_metrics(monitor, low_disk)),
         utc=utc_now,
         random=random,
@@ -310,6 +203,7 @@ def _wire(settings: Mapping[str, Any], address: Address | None, reactor: Any) ->
         comfort=comfort,
         home=Home(folder.home, auto=address is None),
     )
+    comfort.offer_anew = registrar.offer_anew
     client = ClientService(_endpoint(registrar, address), WorkerFactory(registrar), retryPolicy=backoff, clock=reactor)
     sleep = idle_sleep(settings, registrar, client, lambda: in_thread(monitor.read), reactor)
     return WorkerService(folder, agent, registrar, client, settings["drain_s"], seconds_since_boot, fences, sleep)
@@ -354,27 +248,15 @@ def proved(fences: Fences, folder: DataFolder, wanted: int | None) -> Proof:
     return proof
 
 
-def _comfort(
-    settings: Mapping[str, Any],
-    agent: Agent,
-    cpus: CpuShare,
-    read: Callable[[], Awaitable[Mapping[str, Any]]],
-    reactor: Any,
-) -> Comfort:
-    """What has the device work or pause. Raises ClusterError bad_config for a time zone that is not known here."""
-    policy = settings["policy"] or {}
+def _policy(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The owner's policy. Raises ClusterError bad_config for a time zone that is not known here."""
+    policy: Mapping[str, Any] = settings["policy"] or {}
     try:
         local_time(policy.get("zone"))
     except (LookupError, ValueError, OSError):
         hint = "write for example Europe/Berlin; if this device has no time zones at all: pip install tzdata"
         raise ClusterError("bad_config", f"policy.zone: {policy['zone']!r} is not known here; {hint}") from None
-    executor = agent.executor
-
-    def limit_cpus(share: float | None) -> None:
-        runners = [executor.runner_pid_of(level) for level in range(4)]
-        cpus.limit(share, [pid for pid in runners if pid is not None])
-
-    return Comfort(reactor, agent, policy, read, local_time, limit_cpus, settings["monitor_interval_s"])
+    return policy
 
 
 def idle_sleep(
@@ -416,46 +298,11 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def register_data(profiler: DeviceProfiler, agent: Agent, settings: Mapping[str, Any], speed: float) -> dict[str, Any]:
-    """The data of the register message, all but the attempts."""
-    return {
-        "device_info": profiler.get_system_info(),
-        "hardware_specs": profiler.get_hardware_specs(),
-        "capabilities": profiler.detect_capabilities(),
-        "protocol_version": PROTOCOL_VERSION,
-        "slots": agent.executor.slots,
-        "prefetch": PREFETCH,
-        "task_types": sorted(agent.task_types),
-        "task_schemas": agent.plugins.documents(),
-        "isolation": agent.isolation.level,
-        "fences": {
-            "layers": list(agent.isolation.layers),
-            "missing": dict(agent.isolation.missing),
-            "default": agent.executor.level,
-            "limits": dict(agent.executor.device_limits),
-        },
-        "speed": speed,
-        "tools": profiler.tools(),
-        "sources": profiler.sources(),
-        "tags": list(settings["tags"]),
-        "labels": dict(settings["labels"]),
-        "wake_on_lan": settings["wake_on_lan"],
-    }
-
-
 def read_metrics(monitor: SystemMonitor, low_disk: LowDisk) -> dict[str, Any]:
     """The metrics of a heartbeat. Where the disk is low, room is made. Called in a thread."""
     found = monitor.read()
     low_disk.heed(found.get("problems", ()))
     return found
-
-
-def offered_types(allow_code: bool, plugins: Mapping[str, str]) -> frozenset[str]:
-    """What this device runs: types that run a submitter's code only if its owner allows it."""
-    offered = {name for name, each in BUILT_IN.items() if allow_code or not each.runs_code}
-    if find_spec("cloudpickle") is None:
-        offered.discard(PICKLED)
-    return frozenset(offered) | frozenset(plugins)
 
 
 def seconds_since_boot() -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retirecluster.domain.history import (
@@ -72,8 +72,27 @@ def test_hours_and_days_are_means_of_what_is_below_them() -> None:
         report(history, minute * 60.0, float(minute // 60 % 24))
     now = (2 * 24 * 60 + 5) * 60.0
     hours = cpu(history, 2 * DAY_S, now)
-    assert [value for _, value in hours] == [float(hour % 24) for hour in range(48)]
-    assert [value for _, value in cpu(history, 90 * DAY_S, now)] == [11.5, 11.5]
+    assert [value for _, value in hours] == [*(float(hour % 24) for hour in range(48)), 0.0]
+    assert [value for _, value in cpu(history, 90 * DAY_S, now)] == [11.5, 11.5, 0.0], "today is not over"
+
+
+@pytest.mark.parametrize("window_s", [3 * HOUR_S, 7 * DAY_S, 90 * DAY_S])
+def test_a_device_that_has_reported_for_some_minutes_is_in_every_window(window_s: float) -> None:
+    history = History()
+    for minute in range(12):
+        report(history, minute * 60.0, 30.0)
+    assert cpu(history, window_s, 720.0) == [(0, 30.0)]
+
+
+def test_what_is_not_over_is_in_the_hour_and_in_the_day() -> None:
+    history = History()
+    for minute in range(90):
+        report(history, minute * 60.0, 10.0 if minute < 60 else 50.0)
+    now = 90 * 60.0
+    assert [value for _, value in cpu(history, DAY_S, now)] == [10.0, 50.0]
+    assert [value for _, value in cpu(history, 30 * DAY_S, now)] == [30.0]
+    report(history, 5 * HOUR_S, 70.0)
+    assert [value for _, value in cpu(history, DAY_S, 5 * HOUR_S)] == [10.0, 50.0, None, None, None, 70.0]
 
 
 @pytest.mark.parametrize("level", [MINUTES, HOURS, DAYS])
@@ -143,6 +162,41 @@ def test_a_restart_keeps_the_past_where_it_was() -> None:
     (age,) = [age for age, value in points if value == 179.0]
     assert 10 <= age <= 12
     assert len(cpu(again, 7 * DAY_S, 42.0)) >= 2
+
+
+@given(st.integers(0, 2), st.integers(0, 3600))
+@settings(max_examples=20, deadline=None)
+def test_reboots_do_not_thin_the_hours_and_days(down_h: int, odd_s: int) -> None:
+    """The main is up for eight hours and off for some, over and over: what it saw is there, where it was."""
+    history, boot_s, wall_s = History(), 777.0 + odd_s, 1.8e9
+    begun_s = wall_s
+    for _ in range(20):
+        for minute in range(8 * 60):
+            report(history, boot_s + minute * 60.0, 40.0)
+        later_s = down_h * HOUR_S + odd_s
+        up_until, wall_s = boot_s + 8 * HOUR_S, wall_s + 8 * HOUR_S
+        boot_s = 5.0 + odd_s  # each boot counts from anew
+        history = kept(history, now=up_until, wall_s=wall_s, later_s=later_s, then=boot_s)
+        wall_s += later_s
+    report(history, boot_s, 40.0)
+    days = cpu(history, 90 * DAY_S, boot_s)
+    whole_days = int((wall_s - begun_s) // DAY_S)
+    assert whole_days <= len(days) <= whole_days + 2
+    assert {value for _, value in days} == {40.0}
+    hours = [value for _, value in cpu(history, 7 * DAY_S, boot_s)]
+    seen = sum(value is not None for value in hours)
+    up = 160 * min(1.0, 168 / ((wall_s - begun_s) / HOUR_S))
+    assert up - 2 <= seen <= up + 22, "each boot may touch one hour more"
+
+
+def test_a_restart_within_a_minute_mixes_it() -> None:
+    history = History()
+    report(history, 0.0, 10.0)
+    report(history, 60.0, 20.0)
+    again = kept(history, now=70.0, wall_s=1e9, later_s=1.0, then=5.0)
+    report(again, 5.0, 40.0)
+    report(again, 5.0 + 60.0, 80.0)
+    assert [value for _, value in cpu(again, 600, 70.0)] == [10.0, 30.0, 80.0]
 
 
 def test_a_clock_that_went_back_loses_nothing() -> None:

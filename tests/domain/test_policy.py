@@ -22,6 +22,7 @@ from retirecluster.domain.policy import (
     Verdict,
     decide,
     merged,
+    remembered,
 )
 from retirecluster.domain.policy_fields import POLICY, policy_problems
 
@@ -154,7 +155,7 @@ EVERYTHING: dict[str, Any] = {
 
 
 def test_what_is_not_known_lets_it_run_or_pauses_it_as_the_owner_says() -> None:
-    assert not Device(**EVERYTHING).sees().paused
+    assert not Device(**EVERYTHING, unknown="run").sees().paused
     verdict = Device(**EVERYTHING, unknown="pause").sees()
     names = ("power", "battery", "temperature", "hours", "owner", "load", "network", "signal tariff")
     assert verdict.paused and verdict.reason == "; ".join(f"{name}: not known" for name in names)
@@ -169,6 +170,88 @@ def test_a_sensor_that_is_silent_for_a_moment_changes_nothing() -> None:
     assert not device.sees(temperature_c=50).paused
     assert not device.sees(UNKNOWN_KEEPS_S - 1).paused
     assert device.sees(1).reason == "temperature: not known"
+
+
+def test_a_signal_that_is_over_is_known_to_be_none() -> None:
+    device = Device(signals={"tariff": {"max": 0.2}}, min_dwell_s=0)
+    assert device.sees(signals={"tariff": 0.5}).reason == "tariff 0.5 > 0.2"
+    assert not device.sees(0.1).paused, "nobody says 0.5 any more"
+    device = Device(signals={"solar": {"min": 1}}, min_dwell_s=0, unknown="pause")
+    assert not device.sees(signals={"solar": 5}).paused
+    assert device.sees(0.1).reason == "signal solar: not known"
+
+
+def test_a_signal_may_have_two_thresholds() -> None:
+    device = Device(signals={"tariff": {"max": 0.2, "resume_below": 0.15}}, min_dwell_s=0)
+    said = [device.sees(signals={"tariff": value}).reason for value in (0.2, 0.21, 0.19, 0.15, 0.19)]
+    assert said == ["", "tariff 0.21 > 0.2", "tariff 0.19 > 0.15", "", ""]
+    device = Device(signals={"solar": {"min": 100, "resume_above": 300}}, min_dwell_s=0)
+    said = [device.sees(signals={"solar": value}).reason for value in (100, 99, 200, 300, 100)]
+    assert said == ["", "solar 99 < 100", "solar 200 < 300", "", ""]
+
+
+def test_a_pause_that_follows_soon_is_waited_for_longer() -> None:
+    device = Device(metered="deny", min_dwell_s=60)
+    waits = []
+    for _ in range(8):
+        device.sees(metered=True)
+        well_at = device.now
+        while device.sees(10, metered=False).paused:
+            assert device.verdict.reason.startswith("the network is metered (over; ")
+        waits.append(device.now - 10 - well_at)
+    assert waits == [60, 120, 240, 480, 960, 1920, 3600, 3600]
+    device.sees(20 * 3600, metered=False)
+    device.sees(metered=True)
+    assert device.sees(10, metered=False).reason.endswith("(over; goes on once it has been so for 1m)")
+    device = Device(metered="deny", min_dwell_s=7200)
+    device.sees(metered=True)
+    device.sees(metered=False)
+    assert device.sees(7199, metered=False).paused, "an owner who wants more gets more"
+    assert not device.sees(1, metered=False).paused
+
+
+def test_what_nobody_sees_may_cost_money() -> None:
+    """A network of which nothing tells whether it is metered, as on a phone, is taken to be, unless its owner says."""
+    verdict = Device(**EVERYTHING).sees()
+    assert verdict.reason == "network: not known"
+    assert set(verdict.untold) == {"power", "battery", "temperature", "hours", "owner", "load", "network",
+                                   "signal tariff"}  # fmt: skip
+    device = Device(metered="deny", min_dwell_s=0)
+    assert device.sees(metered=False).untold == ()
+    assert not device.sees(UNKNOWN_KEEPS_S - 1).paused
+    assert device.verdict.untold == ("network",)
+    assert device.sees(1).paused
+
+
+def test_a_pause_for_want_of_power_outlasts_its_sensor() -> None:
+    """A tool that hung once must not have the phone run flat."""
+    device = Device(battery={"pause_below": 40, "resume_above": 60}, min_dwell_s=0)
+    device.sees(battery_percent=20, charging=False, local=NOON)
+    assert device.sees(60, local=NOON + timedelta(minutes=1)).reason == "battery 20 % < 40 %, on battery"
+    for hour in range(1, 30):
+        verdict = device.sees(3600, local=NOON + timedelta(minutes=1, hours=hour))
+        assert verdict.reason == "battery 20 % < 40 %, on battery (not known since 12:00)"
+        assert verdict.untold == ("battery",)
+    assert device.sees(10).reason == "battery 20 % < 40 %, on battery (not known any more)"
+    assert device.sees(10, battery_percent=50, charging=False).reason == "battery 50 % < 60 %, on battery"
+    assert not device.sees(10, charging=True).paused
+    device = Device(only_when_charging=True, min_dwell_s=0)
+    assert device.sees(charging=False).paused and device.sees(86_400).paused
+    assert not Device(battery={"pause_below": 40}).sees().paused, "what was never known keeps nobody from working"
+
+
+def test_a_restart_forgets_no_threshold_and_no_dwell() -> None:
+    device = Device(battery={"pause_below": 40, "resume_above": 60}, temperature={"pause_above": 60}, min_dwell_s=60)
+    pausing = {"battery": "battery 31 % < 40 %, on battery", "load": "of a policy before", "owner": "not known"}
+    device.state = remembered(device.policy, pausing, "14:02", device.now)
+    assert device.state.rules_say == "battery 31 % < 40 %, on battery since 14:02"
+    verdict = device.sees(battery_percent=50, charging=False, temperature_c=20)
+    assert verdict.reason == "battery 50 % < 60 %, on battery since 14:02"
+    device.sees(battery_percent=61, charging=False, temperature_c=20)
+    assert device.sees(50, battery_percent=61, charging=False, temperature_c=20).settling
+    assert not device.sees(20, battery_percent=61, charging=False, temperature_c=20).paused
+    device.state = remembered(device.policy, {}, "", device.now)
+    assert not device.sees(battery_percent=50, charging=False, temperature_c=20).paused
 
 
 def test_a_clock_of_1970_knows_no_hours() -> None:
@@ -268,6 +351,10 @@ def test_the_owner_has_the_last_word_field_by_field() -> None:
         ({"temperature": {"pause_above": 40, "resume_below": 50}}, "policy.temperature.resume_below"),
         ({"hours": ["12:00-13:00", "Mon-Fry 1:00-2:00"]}, "policy.hours[1]"),
         ({"signals": {"tariff": {}}}, "policy.signals.tariff"),
+        ({"signals": {"tariff": {"min": 5, "max": 1}}}, "policy.signals.tariff.min"),
+        ({"signals": {"tariff": {"max": 1, "resume_below": 2}}}, "policy.signals.tariff.resume_below"),
+        ({"signals": {"tariff": {"max": 1, "resume_above": 0}}}, "policy.signals.tariff.resume_above"),
+        ({"signals": {"t": {"min": 1, "max": 4, "resume_above": 3, "resume_below": 2}}}, "policy.signals.t"),
         ({"signals": {"Tariff": {"max": 1}}}, "policy.signals.Tariff"),
         ({"max_cpu_share": 0}, "policy.max_cpu_share"),
         ({"on_pause": "kill"}, "policy.on_pause"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -168,6 +169,25 @@ def test_borrowed_and_quiet_devices_get_nothing_also_after_a_restart_of_the_main
     assert real.ended(task_id)["status"] == "completed"
 
 
+def test_borrowing_a_device_does_not_set_going_what_the_quiet_has_stopped(real: RealCluster) -> None:
+    start(real, "w3", None)
+    (task_id,) = real.submit({"task_type": "python_script", "payload": {"source": TICKER}})
+    both_go_on(real, task_id)
+    quiet = real.request("POST", "cluster/quiet", {"for_s": 3600, "running": "suspend"})["quiet"]
+    eventually(lambda: stands_still(real, task_id), what="silence")
+    eventually(lambda: real.get(f"tasks/{task_id}")["reason"] == f"suspended: {quiet['reason']}", what="its reason")
+    real.request("POST", "devices/w3/borrow", {"for_s": 7200})  # with its default, `continue`, and for longer
+    eventually(lambda: is_paused(real, "w3", f"{quiet['reason']}; borrowed by its owner for 2h"), what="both reasons")
+    for _ in range(5):
+        assert stands_still(real, task_id)
+    assert real.get(f"tasks/{task_id}")["status"] == "running"
+    real.request("DELETE", "cluster/quiet")
+    both_go_on(real, task_id)
+    assert is_paused(real, "w3", "borrowed by its owner")
+    real.request("POST", f"tasks/{task_id}/cancel", {})
+    real.ended(task_id)
+
+
 def test_a_signal_pauses_a_device_and_its_end_lets_it_work(real: RealCluster) -> None:
     start(real, "heater", None, signals={"tariff": {"max": 0.2}}, min_dwell_s=0)
     real.request("PUT", "signals/tariff", {"value": 0.31, "ttl_s": 600})
@@ -189,3 +209,67 @@ def test_the_clusters_policy_holds_where_the_owner_says_nothing(cluster: RealClu
     eventually(lambda: is_paused(cluster, "follows", "battery 80 % < 90 %"), what="paused")
     assert status(cluster, "decides")[0] == "online"
     assert cluster.get("devices/follows")["paused"]["running"] == "suspend"
+
+
+def phone(cluster: RealCluster, laptop: Laptop, tool: str, **policy: Any) -> None:
+    """A worker on what it takes for Termux, whose battery tool is a script of the test's."""
+    programs = laptop.root / "programs"
+    programs.mkdir(exist_ok=True)
+    (programs / "termux-battery-status").write_text(f"#!/bin/sh\n{tool}\n")
+    (programs / "termux-battery-status").chmod(0o755)
+    settings = {"policy": policy, "monitor_interval_s": 0.1, "slots": 2, "system_root": str(laptop.root)}
+    config = cluster.folder / "phone.json"
+    config.write_text(json.dumps(settings))
+    environ = {"TERMUX_VERSION": "0.118", "PATH": f"{programs}:{os.environ['PATH']}"}
+    cluster.start_worker("phone", "--config", str(config), environ=environ)
+
+
+def test_a_phone_that_is_nearly_empty_gets_nothing_before_its_slow_tool_has_said_so(
+    real: RealCluster, laptop: Laptop
+) -> None:
+    answer = laptop.root / "answer"
+    tool = f'while [ ! -e {answer} ]; do sleep 0.05; done; echo \'{{"percentage": 5, "plugged": "UNPLUGGED"}}\''
+    ids = real.submit(*[{"task_type": "echo", "payload": {"message": "hi"}} for _ in range(2)])
+    phone(real, laptop, tool, battery={"pause_below": 40}, metered="deny")
+    first = eventually(lambda: "phone" in real.devices() and is_paused(real, "phone", "looked at first"), what="known")
+    assert "battery" in first[1] or first[1] == "its owner's policy is looked at first"
+    answer.touch()
+    found = eventually(lambda: is_paused(real, "phone", "battery 5 % < 40 %"), what="the battery's reason")
+    assert "network: not known" in found[1]
+    shown = real.get("devices/phone")
+    assert shown["policy"] == ["battery: pause_below 40", "metered: deny"] and shown["policy_untold"] == ["network"]
+    assert [real.get(f"tasks/{each}")["attempts"] for each in ids] == [[], []], "nothing was ever given"
+
+
+def test_a_worker_that_was_killed_stays_below_its_threshold(real: RealCluster, laptop: Laptop) -> None:
+    policy: dict[str, Any] = {"battery": {"pause_below": 40, "resume_above": 60}, "min_dwell_s": 0.2}
+    laptop.battery(31)
+    start(real, "old", laptop, **policy)
+    eventually(lambda: is_paused(real, "old", "battery 31 % < 40 %"), what="paused")
+    real.kill("old")
+    laptop.battery(50)
+    start(real, "old", laptop, **policy)
+    eventually(lambda: is_paused(real, "old", "battery 50 % < 60 %"), what="paused as before")
+    laptop.battery(61)
+    eventually(lambda: status(real, "old")[0] == "online", what="working")
+
+
+def test_a_share_from_the_cluster_changes_what_is_offered_and_not_what_there_is(
+    cluster: RealCluster, laptop: Laptop
+) -> None:
+    had = len(os.sched_getaffinity(0))
+    if had < 2:
+        pytest.skip("there is one processor only")
+    (cluster.folder / "main.json").write_text(json.dumps({"policy": {"max_cpu_share": 0.01}}))
+    start_main(cluster)
+    cluster.start_worker("small")
+    eventually(lambda: "small" in cluster.devices() and cluster.get("devices/small")["slots"] == 1, what="one slot")
+    shown = cluster.get("devices/small")
+    assert shown["cpu_cores"] == 1 and shown["profile"]["cpu_cores"]["value"] == had
+    assert shown["session_no"] == 2, "it said so once"
+    cluster.kill("small")
+    cluster.start_worker("small")
+    eventually(lambda: cluster.get("devices/small")["session_no"] == 3, what="the next life")
+    eventually(lambda: status(cluster, "small")[0] == "online", what="there")
+    shown = cluster.get("devices/small")
+    assert (shown["slots"], shown["session_no"], shown["profile"]["cpu_cores"]["value"]) == (1, 3, had)

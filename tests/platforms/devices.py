@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import socket
 import stat
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -204,6 +205,57 @@ def old_laptop(root: Path) -> Path:
     )
 
 
+def laptop_with_two_batteries(root: Path) -> Path:
+    """A laptop off its dock: the inner battery waits, the outer one, twice as big, is being used up."""
+    old_laptop(root)
+    base = "sys/class/power_supply"
+    return plant(
+        root,
+        {
+            f"{base}/BAT0/capacity": "80\n",
+            f"{base}/BAT0/status": "Not charging\n",
+            f"{base}/BAT0/health": "Good\n",
+            f"{base}/BAT1/type": "Battery\n",
+            f"{base}/BAT1/capacity": "35\n",
+            f"{base}/BAT1/status": "Discharging\n",
+            f"{base}/BAT1/health": "Overheat\n",
+            f"{base}/BAT1/energy_full": "56000000\n",
+            f"{base}/BAT1/energy_full_design": "56000000\n",
+            f"{base}/BAT1/temp": "431\n",
+            f"{base}/BAT2/type": "Battery\n",
+            f"{base}/BAT2/present": "0\n",
+            f"{base}/BAT2/capacity": "0\n",
+        },
+    )
+
+
+def server(root: Path) -> Path:
+    """A box whose disks and cards stand on each other: a pool's volumes, a mirror, a bond, a bridge, containers."""
+    nas(root)
+    stacked = {"bond0": "lower_eth0/x", "br0": "bridge/x", "eth0.10": "lower_eth0/x", "wg0": "tun_flags"}
+    names = ("eth0", "bond0", "br0", "docker0", "veth1a2b", "eth0.10", "wg0")
+    rows = "".join(f" {name}: 1000 0 0 0 0 0 0 0 100 0\n" for name in names)
+    volumes: dict[str, Any] = {}
+    for name in ("zd0", "zd16", "drbd0", "bcache0", "mmcblk2boot0", "mmcblk2boot1", "nvme0c0n1"):
+        volumes |= disk(name, 7_814_037_168)
+    return plant(
+        root,
+        {
+            "proc/net/dev": NET_DEV.format(rows=rows),
+            **{f"sys/class/net/{name}/{mark}": "" for name, mark in stacked.items()},
+            **volumes,
+            **disk("odd1", 7_814_037_168),
+            "sys/block/odd1/slaves/sda": "",
+            "sys/class/thermal/thermal_zone0/temp": "27800\n",
+            "sys/class/hwmon/hwmon0/name": "acpitz\n",
+            "sys/class/hwmon/hwmon1/name": "coretemp\n",
+            "sys/class/hwmon/hwmon1/temp1_input": "93000\n",
+            "sys/class/hwmon/hwmon2/name": "nct6775\n",
+            "sys/class/hwmon/hwmon2/temp3_input": "126500\n",
+        },
+    )
+
+
 def nas(root: Path) -> Path:
     """A box with four big disks and no sensor at all."""
     disks: dict[str, Any] = {}
@@ -252,6 +304,18 @@ class FakePsutil:
         return call
 
 
+def cpu_times(busy_s: float, idle_s: float) -> Any:
+    """As the real one: times that only grow, the same for whoever asks."""
+    steps = count(1)
+
+    def times() -> SimpleNamespace:
+        step = next(steps)
+        return SimpleNamespace(user=0.75 * busy_s * step, system=0.25 * busy_s * step, idle=idle_s * step,
+                               interrupt=0.1 * step, dpc=0.1 * step)  # fmt: skip
+
+    return times
+
+
 def windows_psutil() -> FakePsutil:
     """A desktop PC with Windows; its card reader has no card."""
 
@@ -262,7 +326,7 @@ def windows_psutil() -> FakePsutil:
 
     return FakePsutil(
         virtual_memory=SimpleNamespace(total=16 * 2**30, percent=41.5),
-        cpu_percent=12.5,
+        cpu_times=cpu_times(1.0, 7.0),
         cpu_count=lambda logical=True: 12 if logical else 6,
         boot_time=1_790_000_000.0,
         sensors_battery=None,
@@ -291,7 +355,7 @@ def mac_psutil() -> FakePsutil:
     """A MacBook on its charger; psutil has no temperatures there."""
     return FakePsutil(
         virtual_memory=SimpleNamespace(total=8 * 2**30, percent=70.1),
-        cpu_percent=30.0,
+        cpu_times=cpu_times(3.0, 7.0),
         cpu_count=lambda logical=True: 8,
         boot_time=1_790_000_000.0,
         sensors_battery=SimpleNamespace(percent=97, power_plugged=True),

@@ -72,12 +72,13 @@ def test_a_pixel_on_termux(tmp_path: Path, use_programs: None) -> None:
     assert phone.metrics["battery"] == {"level": 63, "charging": False, "health": "good", "temperature_c": 31.2}
     assert phone.metrics["temperature"] == 38.4
     assert not {"cpu_usage", "uptime", "disk_io", "network", "throttling", "metered"} & phone.metrics.keys()
-    assert phone.metrics["owner_away_s"] == 0.0, "when the screen went dark was not seen"
+    assert "owner_away_s" not in phone.metrics, "since when the screen has been dark was not seen"
 
 
 def test_the_screen_of_a_phone_tells_of_its_owner(tmp_path: Path) -> None:
     phone = Android(devices.pixel(tmp_path))
     light = tmp_path / "sys/class/leds/lcd-backlight/brightness"
+    assert phone.owner_away_s(900.0) is None and phone.owner_away_s(950.0) is None
     light.write_text("120\n")
     assert phone.owner_away_s(1000.0) == 0.0
     light.write_text("0\n")
@@ -187,6 +188,9 @@ def test_who_is_there_by_sessions(tmp_path: Path) -> None:
     session = tmp_path / "run/systemd/sessions/4"
     session.write_text("CLASS=user\nSTATE=active\nTYPE=wayland\nTTY=tty2\n")
     assert laptop.owner_away_s(NOW) is None, "what a graphical session does is not known"
+    session.write_text("CLASS=user-early\nSTATE=active\nTYPE=tty\nTTY=pts/0\n")
+    os.utime(tmp_path / "dev/pts/0", (NOW - 5, NOW - 5))
+    assert laptop.owner_away_s(NOW) == 5.0, "the administrator of a system that is just starting"
     session.write_text("CLASS=user\nSTATE=active\nREMOTE=1\nTYPE=tty\n")
     assert laptop.owner_away_s(NOW) == 4000.0, "nobody since the start"
 
@@ -199,6 +203,104 @@ def test_who_is_there_by_utmp(tmp_path: Path, size: int) -> None:
     devices.plant(tmp_path, {"run/utmp": record(2, b"~") + record(7, b"tty1") + record(8, b"pts/3"), "dev/tty1": ""})
     os.utime(tmp_path / "dev/tty1", (NOW - 7, NOW - 7))
     assert choose_platform({}, "linux", tmp_path).owner_away_s(NOW) == 7.0
+
+
+def test_two_batteries_are_one(tmp_path: Path, use_programs: None) -> None:
+    """By what each holds when full; one that is used up tells that there is no power."""
+    laptop = Looked(choose_platform({}, "linux", devices.laptop_with_two_batteries(tmp_path)), tmp_path)
+    assert laptop.metrics["battery"] == {
+        "level": 50, "charging": False, "health": "overheat", "temperature_c": 43.1, "wear_percent": 50.0
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("statuses", "socket", "charging"),
+    [
+        (("Unknown",), "0", False),
+        (("Unknown",), "1", True),
+        (("Unknown",), None, None),
+        (("Full",), None, True),
+        (("Full", "Discharging"), "1", False),
+        (("Not charging", "Unknown"), "0", False),
+        (("Charging", "Not charging"), "0", True),
+    ],
+)
+def test_whether_it_has_power(
+    tmp_path: Path, statuses: tuple[str, ...], socket: str | None, charging: bool | None
+) -> None:
+    base = "sys/class/power_supply"
+    for number, status in enumerate(statuses):
+        devices.plant(tmp_path, {f"{base}/BAT{number}/{name}": text for name, text in
+                                 (("type", "Battery"), ("capacity", "50"), ("status", status))})  # fmt: skip
+    if socket is not None:
+        devices.plant(tmp_path, {f"{base}/ucsi1/type": "USB\n", f"{base}/ucsi1/online": socket})
+    found = choose_platform({}, "linux", tmp_path).battery()
+    assert found == {"level": 50} | ({} if charging is None else {"charging": charging})
+
+
+def test_nothing_counts_twice(tmp_path: Path, use_programs: None) -> None:
+    box = Looked(choose_platform({}, "linux", devices.server(tmp_path)), tmp_path)
+    assert [each["name"] for each in box.facts["disks"]] == ["sda", "sdb", "sdc", "sdd"]
+    assert box.metrics["network"]["received_bytes"] == 1000 and box.metrics["network"]["sent_bytes"] == 100
+    assert box.metrics["temperature"] == 93.0, "the processor's own sensor, and no input that hangs in the air"
+    (tmp_path / "proc/net/dev").write_text(devices.NET_DEV.format(rows=" veth7: 9 0 0 0 0 0 0 0 9 0\n"))
+    assert box.platform.network_io() == {"received_bytes": 9, "sent_bytes": 9}, "a container has nothing else"
+
+
+def test_two_readers_do_not_take_each_others_processor_time(tmp_path: Path) -> None:
+    """Both are asked from the same threads, now the one and now the other, on a system that is fully busy."""
+    monitor = SystemMonitor(
+        Windows(tmp_path), tmp_path, lambda: 1.0, PsutilProbes(devices.FakePsutil(cpu_times=devices.cpu_times(2.0, 0)))
+    )
+    assert [monitor.read(each)["cpu_usage"] for each in ("policy", "heartbeat", "policy", "policy")] == [100.0] * 4
+
+
+def test_a_probe_that_hangs_is_asked_ever_more_rarely_and_believed_when_it_answers(tmp_path: Path) -> None:
+    now, asked, well = [0.0], list[float](), [False]
+
+    class Phone(Android):
+        def battery(self) -> dict[str, Any] | None:
+            asked.append(now[0])
+            if not well[0]:
+                raise TimeoutError("does not answer")
+            return {"level": 20, "charging": False}
+
+    monitor = SystemMonitor(Phone(tmp_path), tmp_path, lambda: now[0], in_background=lambda work: work())
+
+    def minutes(count: int) -> list[float]:
+        asked.clear()
+        began = now[0]
+        for _ in range(6 * count):
+            monitor.read()
+            now[0] += 10.0
+        return [(each - began) / 60 for each in asked]
+
+    assert minutes(120) == [0, 1, 3, 7, 15, 31, 61, 91]
+    well[0] = True
+    assert minutes(5) == [1, 2, 3, 4]
+    assert monitor.read()["battery"] == {"level": 20, "charging": False}
+    well[0] = False
+    minutes(9)
+    assert monitor.read()["battery"] == {"level": 20, "charging": False}, "what it said last counts for a while"
+    minutes(3)
+    assert "battery" not in monitor.read()
+
+
+def test_the_firmware_is_asked_for_heat_only_where_no_sensor_tells(tmp_path: Path, use_programs: None) -> None:
+    devices.pi_4(tmp_path)
+    place = tmp_path / devices.PROGRAMS
+    devices.program(place, "vcgencmd", f'echo "$1" >> {tmp_path}/asked; echo "temp=48.9\'C"')
+    pi = RaspberryPi(tmp_path)
+    later: list[Any] = []
+    monitor = SystemMonitor(pi, tmp_path, lambda: 100.0, in_background=later.append)
+    monitor.read()
+    assert len(later) == 3 and monitor.pending() == {"metered", "owner", "throttling"}
+    (tmp_path / "sys/class/thermal/thermal_zone0/temp").unlink()
+    assert "temperature" not in monitor.read() and not (tmp_path / "asked").exists(), "no reading waits for a program"
+    assert "firmware_temperature" in monitor.pending()
+    for work in later:
+        work()
+    assert monitor.read()["temperature"] == 48.9 and not monitor.pending()
 
 
 def test_a_nas_without_sensors(tmp_path: Path, use_programs: None) -> None:

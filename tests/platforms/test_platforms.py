@@ -15,6 +15,7 @@ from retirecluster.platforms.linux import Linux
 from retirecluster.platforms.macos import MacOS
 from retirecluster.platforms.raspberry_pi import RaspberryPi, throttling
 from retirecluster.platforms.windows import Windows
+from tests.worker.runner_client import gone_within
 
 FILES = {
     "proc/meminfo": "MemTotal:       4000000 kB\nMemFree: 100 kB\nMemAvailable:   1000000 kB\n",
@@ -124,13 +125,36 @@ def test_the_battery_of_a_phone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert battery_status('{"percentage": 5, "plugged": "PLUGGED_AC"}') == {"level": 5, "charging": True}
 
 
-def test_a_battery_tool_that_hangs_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("retirecluster.platforms.android.BATTERY_WITHIN_S", 0.1)
-    tool(tmp_path, "exec sleep 60", monkeypatch)
+def test_a_battery_tool_that_hangs_leaves_nothing_and_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the real one: a script that waits for a program of its own, which must not stay behind."""
+    monkeypatch.setattr("retirecluster.platforms.android.BATTERY_WITHIN_S", 2.0)
+    tool(tmp_path, f"sleep 300 & echo $! > {tmp_path}/child; wait", monkeypatch)
     phone = Android(tmp_path)
-    with pytest.raises(OSError, match="Termux:API"):
+    with pytest.raises(TimeoutError, match="Termux:API"):
         phone.battery()
-    assert phone.battery() is None
+    child = int((tmp_path / "child").read_text())
+    assert gone_within([child], 10.0)
+    tool(tmp_path, """echo '{"percentage": 20}'""", monkeypatch)
+    assert phone.battery() == {"level": 20}
+
+
+def test_a_program_that_does_not_answer_is_asked_once_for_all_facts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def hangs(program: str, *_: str) -> str:
+        asked.append(program)
+        raise TimeoutError(f"{program} did not answer")
+
+    monkeypatch.setattr("retirecluster.platforms.android.answer_of", hangs)
+    phone = Android(tmp_path)
+    for name in ("ro.product.model", "ro.soc.model", "ro.build.version.release"):
+        with pytest.raises((OSError, KeyError)):
+            phone.property(name)
+    assert asked == ["getprop"]
 
 
 def test_slots() -> None:

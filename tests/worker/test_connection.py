@@ -14,19 +14,22 @@ import pytest
 import pytest_twisted
 from twisted.application.internet import ClientService
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.task import deferLater
 from twisted.logger import globalLogPublisher
 
 from retirecluster.domain.task_types import BUILT_IN
 from retirecluster.worker.agent import Agent
-from retirecluster.worker.connection import Backoff, Registrar, WorkerFactory
+from retirecluster.worker.assignment import read_assignment
+from retirecluster.worker.backoff import Backoff
+from retirecluster.worker.connection import Registrar, WorkerFactory
 from retirecluster.worker.data_folder import DataFolder
 from retirecluster.worker.executor import TaskExecutor
 from retirecluster.worker.journal import Journal
 from retirecluster.worker.runner_process import RunnerSettings, task_variables
-from retirecluster.worker.service import WorkerService, seconds_since_boot, utc_now
+from retirecluster.worker.service import seconds_since_boot, utc_now
+from retirecluster.worker.worker_service import WorkerService
 from tests.worker.fake_main import FakeMain, Message
 from tests.worker.runner_client import alive, gone_within, rss_kib
 
@@ -72,7 +75,7 @@ class Worker:
             reactor,
             self.agent,
             "device-1",
-            lambda: {"device_info": {"hostname": "h"}, "slots": slots},
+            lambda: succeed({"device_info": {"hostname": "h"}, "slots": slots}),
             metrics,
             utc_now,
             Random(1),
@@ -151,6 +154,37 @@ async def test_a_task_is_run_and_reported(stage: Stage) -> None:
     assert (data["status"], data["result"]["output"]) == ("completed", "42")
     assert data["result"]["metrics"]["memory_peak"] > 0
     await eventually(lambda: not worker.agent.claims(), "forgetting")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_profile_that_takes_its_time_holds_up_nothing_but_itself(stage: Stage, logged_failures: Any) -> None:
+    """Some programs that it asks take seconds. What is held is told as of when the message leaves."""
+    worker = Worker(stage.folder / "data", stage.port)
+    stage.workers.append(worker)
+    profile: Deferred[Any] = Deferred()
+    worker.registrar.profile = lambda: profile
+    registered, reported = stage.main.next("register"), stage.main.next("task_result")
+    worker.service.startService()
+    await eventually(lambda: worker.registrar.connection is not None, "a connection")
+    worker.executor.execute_task(
+        read_assignment({"task_id": "t", "epoch": 1, "task_type": "echo", "payload": {"message": "hi"}})
+    )
+    await eventually(lambda: worker.agent.claims(), "a task that ran meanwhile")
+    profile.callback({"device_info": {"hostname": "h"}, "slots": 2})
+    assert [each["task_id"] for each in (await registered)["attempts"]] == ["t"]
+    await reported
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_profile_that_fails_is_asked_for_again(stage: Stage, logged_failures: Any) -> None:
+    worker = Worker(stage.folder / "data", stage.port)
+    stage.workers.append(worker)
+    profiles = [fail(RuntimeError("a bug in a probe")), succeed({"device_info": {"hostname": "h"}, "slots": 2})]
+    worker.registrar.profile = lambda: profiles.pop(0)
+    registered = stage.main.next("register")
+    worker.service.startService()
+    assert (await registered)["slots"] == 2 and len(logged_failures.flush()) == 1
+    await eventually(lambda: worker.agent.uplink is not None, "registration")
 
 
 @pytest_twisted.ensureDeferred
@@ -468,7 +502,7 @@ async def test_a_result_that_is_being_synced_goes_before_the_farewell(stage: Sta
     waiting: list[Deferred[None]] = []
 
     async def slowly(function: Callable[[], Any]) -> Any:
-        if worker.agent._spool:
+        if worker.agent.spool.results:
             waiting.append(sleep(0.3))
             await waiting[-1]
         return function()

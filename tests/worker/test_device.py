@@ -20,11 +20,12 @@ from retirecluster.platforms.choose import choose_platform
 from retirecluster.platforms.psutil_probes import PsutilProbes, find_psutil
 from retirecluster.wire.messages import MESSAGES
 from retirecluster.worker.data_folder import DataFolder
+from retirecluster.worker.home import read_address
 from retirecluster.worker.journal import STARTED, Remembered
 from retirecluster.worker.leftovers import kill_leftovers
 from retirecluster.worker.monitor import SystemMonitor
 from retirecluster.worker.profiler import DeviceProfiler, Overrides
-from retirecluster.worker.service import read_address, seconds_since_boot
+from retirecluster.worker.service import seconds_since_boot
 from retirecluster.worker.speed import cached_benchmark
 from tests.worker.runner_client import gone_within
 
@@ -124,6 +125,17 @@ def test_a_device_id_is_made_once(tmp_path: Path) -> None:
     assert made.startswith("nne-s-phone-")
     assert folder.device_id("other", Random(2)) == made
     assert DataFolder(str(tmp_path / "new")).path.name == "new"
+
+
+def test_halves_of_files_go_when_the_folder_is_opened(tmp_path: Path) -> None:
+    """Not later: then one of them may be the journal, which is just being written anew."""
+    kept = ("journal.jsonl", "worker.json.new", "notes.tmp")
+    for name in (*kept, "journal.jsonl.new", "comfort.json.new", "benchmark.tmp"):
+        (tmp_path / name).write_text("x")
+    folder = DataFolder(str(tmp_path))
+    folder.open()
+    assert {each.name for each in tmp_path.iterdir()} == {*kept, "lock"}
+    folder.close()
 
 
 def test_two_workers_cannot_share_a_folder(tmp_path: Path) -> None:

@@ -108,11 +108,57 @@ def measure(devices: int, queued: int, tasks: int) -> None:
     gc.collect()  # else the next measurement pays for what this one leaves behind
 
 
+def measure_classes(devices: int, waiting: int, classes: int, ends: int = 500) -> None:
+    """One completion and its turn, while tasks wait that ask for so many different amounts of memory."""
+    random, now_s = Random(1), 0.0
+    scheduler = Scheduler.create(Settings(), random, Moment(0.0, 1e9))
+    document = {"device_info": {}, "hardware_specs": {"cpu_cores": 4, "memory_total": 2**33}, "attempts": []}
+    for number in range(devices):
+        scheduler.register(profile_from_register(f"device-{number}", document), document, {}, Moment(0.0, 1e9))
+    task = {"task_type": "echo", "payload": {"message": "x"}}
+    scheduler.submit(
+        [spec_from_document(task | {"requirements": {"min_memory_gb": 7}})] * devices, Moment(now_s, 1e9 + now_s)
+    )
+    scheduler.take_turn(Moment(now_s, 1e9))
+    wishes = [{"min_memory_gb": 2 + 3 * (number % classes) / classes} for number in range(waiting)]
+    random.shuffle(wishes)
+    specs = [spec_from_document(task | {"requirements": each}) for each in wishes]
+    began_s = time.process_time()
+    scheduler.submit(specs, Moment(now_s, 1e9))
+    submitted_s = time.process_time()
+    scheduler.take_turn(Moment(now_s, 1e9))
+    placed_s = time.process_time()
+    holders = list(scheduler.devices.values())
+
+    def end(count: int) -> None:
+        for number in range(count):
+            now = Moment(1.0 + number, 1e9 + number)
+            held = next(iter(holders[number % devices].attempts.values()))
+            assert held.attempt is not None
+            scheduler.attempts.result(held, held.attempt, RESULT | {"epoch": held.epoch}, now)
+            scheduler.take_turn(now)
+
+    report(
+        "completion and its turn, tasks of distinct demands waiting",
+        devices=devices,
+        waiting=waiting,
+        classes=classes,
+        cpu_us_per_completion=round(cpu_us_each(ends, end), 1),
+        submit_s=round(submitted_s - began_s, 3),
+        next_turn_s=round(placed_s - submitted_s, 3),
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tasks", type=int, default=5000)
     parser.add_argument("--large", action="store_true", help="also 1,000,000 queued tasks (about a minute)")
+    parser.add_argument("--classes", type=int, help="instead: so many tasks wait, for one size and each for another")
     options = parser.parse_args()
+    if options.classes:
+        for classes in (1, options.classes):
+            measure_classes(100, options.classes, classes)
+        return
     for devices in (10, 100, 1000, 10_000):
         measure(devices, 1000, options.tasks)
     for queued in (1000, 100_000, *([1_000_000] if options.large else [])):

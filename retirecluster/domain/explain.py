@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from retirecluster.domain.devices import Presence
 from retirecluster.domain.lifecycle import State
-from retirecluster.domain.nearest import in_words, nearest
+from retirecluster.domain.nearest import in_words, nearest, never
 from retirecluster.domain.scheduler.picture import Device, Task
 from retirecluster.domain.units import GIB
 
@@ -45,32 +46,55 @@ def _no_room(task: Task, device: Device) -> list[str]:
     return reasons
 
 
-def explain(task: Task, devices: Iterable[Device], away: Callable[[Device], str] = away_words) -> dict[str, Any]:
-    """The answer of `tasks why` for a task that is not final: `reason`, `devices`, `hint`, `nearest` (see `nearest`).
+def explain(
+    task: Task,
+    devices: Iterable[Device],
+    away: Callable[[Device], str] = away_words,
+    woken: Callable[[Device], str | None] = never,
+) -> dict[str, Any]:
+    """The answer of `tasks why` for a task that is not final: `reason`, `devices`, `hint`, `nearest` (see `nearest`),
+    `copy` (see `explain_copy`).
 
-    `away` tells why a device that is not there runs nothing.
+    `away` tells why a device that is not there runs nothing, `woken` when it was woken (see `nearest`).
     """
     rows, some = [], list(devices)
     for device in some:
         lasting, passing = obstacles(task, device, away)
         rows.append({"device_id": device.device_id, "fits": not lasting, "reasons": lasting + passing})
-    changes = nearest(task, some) if task.state is State.QUEUED else []
+    changes = nearest(task, some, woken) if task.state is State.QUEUED else []
     return {
         "task_id": task.task_id,
         "status": task.state.value,
-        "reason": waiting_reason(task, rows),
+        "reason": waiting_reason(task, rows, {device.device_id: device for device in some}),
         "devices": rows if task.state is State.QUEUED else [],
         "hint": _hint(task, rows, changes),
         "nearest": changes,
+        "copy": None,
     }
 
 
-def waiting_reason(task: Task, rows: list[dict[str, Any]]) -> str:
+def explain_copy(task: Task, of_copy: dict[str, Any]) -> dict[str, Any]:
+    """The answer for a verified task: what moves it is its live copy, whose own answer is `of_copy`."""
+    copy_id, why = of_copy["task_id"], of_copy["reason"]
+    words = f"{task.reason}; {copy_id} is {of_copy['status']}" + (f": {why}" if why else "")
+    return of_copy | {"task_id": task.task_id, "status": task.state.value, "reason": words, "copy": copy_id}
+
+
+def suspended_words(task: Task, devices: Mapping[str, Device]) -> str:
+    """As `suspended: battery 31 % < 40 %` for a running task that stands still; empty for any other."""
+    device = devices.get(task.device_id or "")
+    if task.state is not State.RUNNING or device is None or not device.stands_still:
+        return ""
+    return f"suspended: {device.pausing}"
+
+
+def waiting_reason(task: Task, rows: list[dict[str, Any]], devices: Mapping[str, Device]) -> str:
     """One sentence for a task in any state that is not final."""
     if task.state is not State.QUEUED:
         attempt = task.attempt
         where = f"on {attempt.device_id}, attempt {attempt.epoch}" if attempt else ""
-        return task.reason or where
+        suspended = suspended_words(task, devices)
+        return f"{suspended} ({where})" if suspended else task.reason or where
     if not rows:
         return "no device has ever joined"
     fitting = [row for row in rows if row["fits"]]
@@ -86,7 +110,25 @@ def waiting_reason(task: Task, rows: list[dict[str, Any]]) -> str:
     busy = sum(any(reason.startswith("busy") for reason in row["reasons"]) for row in fitting)
     if busy:
         return f"waits for room: {busy} of {len(fitting)} fitting devices {'is' if busy == 1 else 'are'} busy"
-    return f"none of the {len(fitting)} devices that fit is there"
+    return _nobody([devices[row["device_id"]] for row in fitting])
+
+
+def _nobody(fitting: list[Device]) -> str:
+    """For a task that no device takes: those that are there and why not, one by name; how many are not there."""
+    there = [device for device in fitting if device.presence is Presence.ONLINE]
+    if not there:
+        return f"none of the {len(fitting)} devices that fit is there"
+    first = there[0]
+    parts = [f"{first.device_id} is {first.status}" + (f": {first.shown_reason}" if first.shown_reason else "")]
+    if len(there) > 1:
+        others = Counter(device.status for device in there[1:])
+        parts.append(
+            "of the others "
+            + ", ".join(f"{count} {'is' if count == 1 else 'are'} {status}" for status, count in others.items())
+        )
+    if away := len(fitting) - len(there):
+        parts.append(f"{away} {'is' if away == 1 else 'are'} not there")
+    return f"none of the {len(fitting)} devices that fit takes tasks now: " + "; ".join(parts)
 
 
 def _hint(task: Task, rows: list[dict[str, Any]], changes: list[dict[str, Any]]) -> str:

@@ -8,10 +8,11 @@ The score is `1 / (1 + blame)`, where blame is a sum of what is in the ledger, e
           + 0.01 * throttled hours, at most 1    its firmware slowed it down
           + 0.5  * worn                          0 to 1: what its battery has lost
 
-Crashes and flaps alone never lead to quarantine: an old phone whose battery gives out, or a bad radio, works when it
-works; leases see to its tasks, and who dies on one task after the other is suspect (see `probes`). One wrong result may
-be an accident (1 in 1: 0.35), two of them are a habit (2 in 20: 0.27). Every figure but `worn` halves in `HALF_LIFE_S`
-of the cluster's running time: what is not repeated is forgotten, and time in which the main is down forgives nothing.
+Only wrong results lead to quarantine: an old phone whose battery gives out, or a bad radio, works when it works;
+leases see to its tasks, and who dies on one task after the other is suspect (see `probes`). One wrong result may be an
+accident (1 in 1: 0.35), two of them are a habit (2 in 2: 0.13, 2 in 20: 0.27). Every figure but `worn` halves in
+`HALF_LIFE_S` of the cluster's running time: what is not repeated is forgotten, and time in which the main is down
+forgives nothing.
 Pure: the running time is an argument.
 """
 
@@ -97,6 +98,14 @@ def with_wear(ledger: TrustLedger, worn: float) -> TrustLedger:
 def scaled(ledger: TrustLedger, factor: float) -> TrustLedger:
     """The ledger with only so much (0 to 1) of what is held against the device: 0 forgives everything."""
     return evolve(ledger, **{name: getattr(ledger, name) * min(1.0, _sane(factor)) for name in BAD})
+
+
+def released(ledger: TrustLedger, factor: float) -> TrustLedger:
+    """`scaled`, and again by halves until the score is no longer one that leads to quarantine."""
+    kept = scaled(ledger, factor)
+    while score(kept) < QUARANTINE_BELOW:
+        kept = scaled(kept, 0.5)
+    return kept
 
 
 def parts(ledger: TrustLedger) -> dict[str, float]:

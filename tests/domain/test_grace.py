@@ -74,6 +74,30 @@ def test_pauses_after_refusals_grow_and_end() -> None:
     assert device.refusal is None, "something has begun there"
 
 
+def test_the_timer_of_an_earlier_pause_does_not_end_a_newer_one() -> None:
+    bed = Bed()
+    bed.device("bad", slots=1)
+    device = bed.scheduler.devices["bad"]
+    [task] = bed.submit()
+
+    def refuse() -> None:
+        bed.scheduler.take_turn(bed.now)
+        assert task.attempt is not None
+        bed.scheduler.attempts.refused(task, task.attempt, bed.now, "no space")
+
+    refuse()
+    bed.mono_s += refusal_pause_s(1) / 2
+    register(bed, device, {})
+    assert device.accepts, "a new session is tried at once"
+    refuse()
+    bed.mono_s += refusal_pause_s(1) / 2
+    bed.scheduler.run_timers(bed.now)
+    assert not device.accepts, "the pause of the session before would have been over now"
+    bed.mono_s += refusal_pause_s(1) / 2
+    bed.scheduler.run_timers(bed.now)
+    assert device.accepts
+
+
 def test_what_moves_a_task_is_counted_and_not_its_epoch() -> None:
     bed = Bed()
     bed.device("a", slots=1)

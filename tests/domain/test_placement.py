@@ -228,6 +228,56 @@ def test_a_long_type_is_not_queued_behind_a_short_one() -> None:
     assert len(bed.grants()) == 1
 
 
+def test_a_task_does_not_wait_behind_another_while_a_slower_device_is_idle() -> None:
+    """The best device has only a place in its queue, and one that came first wants the slot there."""
+    bed = Bed()
+    bed.device("fast", slots=1, speed=4.0, prefetch=8)
+    for _ in range(5):
+        [short] = bed.submit()
+        bed.grants()
+        bed.end(short, 0.01)
+    bed.device("slow", slots=1, speed=1.0)
+    wants_fast = {"task_type": "sleep", "payload": {"duration_s": 600}, "requirements": {"device": "fast"}}
+    bed.submit(2, **wants_fast)
+    assert [device for _, device in bed.grants()] == ["fast"]
+    tasks = bed.submit(3)
+    assert bed.grants() == [(tasks[0].task_id, "slow")]
+    bed.end(tasks[0], 0.01)
+    assert bed.grants() == [(tasks[1].task_id, "slow")]
+
+
+def test_what_was_passed_over_is_looked_at_again_in_order() -> None:
+    bed = Bed()
+    bed.device("small", slots=2, memory=3 * 2**30)
+    bed.device("large", slots=1, memory=8 * 2**30)
+    [running] = bed.submit(requirements={"min_memory_gb": 8})
+    assert bed.grants() == [(running.task_id, "large")]
+    big = [bed.submit(requirements={"min_memory_gb": 3.2 + number / 100})[0] for number in range(5)]
+    [fits] = bed.submit(requirements={"min_memory_gb": 3})
+    assert bed.grants() == [(fits.task_id, "small")]
+    bed.end(running)
+    assert bed.grants() == [(big[0].task_id, "large")]
+    bed.scheduler.tasks.cancel(big[1], bed.now, "enough")
+    bed.end(big[0])
+    assert bed.grants() == [(big[2].task_id, "large")]
+
+
+def test_distinct_sizes_make_few_offers() -> None:
+    """The price of a device that changes must not grow with the sets of requirements that wait."""
+    bed = Bed()
+    for number in range(4):
+        bed.device(f"d{number}", slots=1)
+    bed.submit(4, requirements={"min_memory_gb": 7})
+    bed.grants()
+    tasks = [bed.submit(requirements={"min_memory_gb": 2 + number / 1000})[0] for number in range(1000)]
+    assert bed.grants() == []
+    queues = bed.scheduler.queues
+    assert len(queues.live) >= 1000 and all(len(each) < 10 for each in queues.shelves_of.values())
+    for task in tasks[:20]:
+        bed.end(next(iter(bed.scheduler.devices["d0"].attempts.values())))
+        assert bed.grants() == [(task.task_id, "d0")]
+
+
 def test_a_device_that_hands_back_gets_no_queue_for_a_while() -> None:
     bed = Bed()
     bed.device("a", slots=1, prefetch=32)
@@ -276,7 +326,7 @@ def test_thousands_of_sets_of_requirements_are_taken_in_at_once() -> None:
     for number in range(1000):
         bed.submit(requirements={"device": f"e{number}"})
         bed.scheduler.tasks.cancel(list(bed.scheduler.ledger.tasks.values())[-1], bed.now, "enough")
-    assert len(bed.scheduler.queues.live) < 7000 and len(bed.scheduler.queues.classes_of["d1"]) < 10
+    assert len(bed.scheduler.queues.live) < 7000 and len(bed.scheduler.queues.shelves_of["d1"]) < 10
 
 
 def test_timers_of_tasks_that_are_gone_are_dropped() -> None:

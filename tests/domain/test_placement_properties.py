@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retirecluster.domain.lifecycle import State
-from retirecluster.domain.scheduler import Assign, Task
+from retirecluster.domain.scheduler import Assign, Device, Task
 from retirecluster.domain.scheduler.scoring import STRATEGIES
 from retirecluster.domain.scheduler.tail import LONGEST_WAIT_S
 from tests.domain.test_placement import Bed
@@ -100,6 +100,83 @@ def test_everything_is_done_and_nothing_is_overbooked(strategy: str, devices: An
         life.goes_on()
         life.turn(works_s)
     raise AssertionError("tasks starve")
+
+
+WISHES = st.fixed_dictionaries(
+    {},
+    optional={
+        "min_cpu_cores": st.sampled_from([0.5, 1, 1.1, 2, 4]),
+        "min_memory_gb": st.sampled_from([0.5, 1, 1.01, 1.02, 1.3, 2, 3.9, 4]),
+        "min_storage_gb": st.sampled_from([1, 1.1]),
+        "device": st.sampled_from(["d0", "d1"]),
+        "role": st.just("nas"),
+    },
+)
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("submit"), WISHES, st.sampled_from(["low", "normal", "high"])),
+        st.tuples(st.sampled_from(["end", "cancel", "hold", "cordon", "return", "role"]), st.integers(0, 9)),
+    ),
+    min_size=5,
+    max_size=60,
+)
+SHAPES = st.lists(st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(1, 4)), min_size=1, max_size=4)
+
+
+def has_room(task: Task, device: Device) -> bool:
+    demand = task.queue.demand
+    return (
+        not task.queue.misfit(device)
+        and device.accepts
+        and device.fits_now(demand.min_cpu_cores, demand.min_memory_bytes, task.task_type)
+    )
+
+
+@given(SHAPES, STEPS)
+@settings(deadline=None)
+def test_each_grant_is_that_of_the_first_task_for_which_there_is_room(shapes: Any, steps: Any) -> None:
+    """Compared with a look at all tasks and all devices: what is kept between turns leaves nothing out."""
+    bed = Bed()
+    for number, (slots, cores, gib) in enumerate(shapes):
+        specs = {"cpu_cores": cores, "memory_total": gib * GIB, "disk_space": 2 * GIB}
+        bed.device(f"d{number}", hardware_specs=specs, slots=slots)
+    devices = list(bed.scheduler.devices.values())
+    for kind, *step in steps:
+        bed.mono_s += 1
+        act(bed, kind, step)
+        waiting = [task for task in bed.scheduler.ledger.tasks.values() if task.state is State.QUEUED]
+        waiting.sort(key=lambda task: (task.order_s, task.seq))
+        for task, device in bed.scheduler.queues.grants(bed.now):
+            assert task is next(each for each in waiting if any(has_room(each, one) for one in devices))
+            assert has_room(task, device)
+            waiting.remove(task)
+            bed.scheduler.attempts.grant(task, device, bed.now)
+        assert not any(has_room(each, one) for each in waiting for one in devices), "a device was left idle"
+        bed.grants()
+
+
+def act(bed: Bed, kind: str, step: Any) -> None:
+    """One thing that happens."""
+    scheduler = bed.scheduler
+    if kind == "submit":
+        bed.submit(requirements=step[0], priority=step[1])
+        return
+    tasks, devices = list(scheduler.ledger.tasks.values()), list(scheduler.devices.values())
+    device = devices[step[0] % len(devices)]
+    if kind == "end" and device.attempts:
+        bed.end(next(iter(device.attempts.values())))
+    elif kind == "cancel" and tasks:
+        scheduler.tasks.cancel(tasks[step[0] % len(tasks)], bed.now, "enough")
+    elif kind == "hold" and tasks and tasks[step[0] % len(tasks)].state in (State.QUEUED, State.HELD):
+        task = tasks[step[0] % len(tasks)]
+        if task.state is State.HELD:
+            scheduler.tasks.release(task, bed.now)
+        else:
+            scheduler.tasks.hold(task, bed.now, "later")
+    elif kind in ("cordon", "return"):
+        scheduler.fleet.set_flags(device, bed.now, cordoned=kind == "cordon")
+    elif kind == "role":
+        scheduler.fleet.set_role(device, "nas" if step[0] % 2 else "worker", bed.now)
 
 
 def test_nothing_learned_never_waits() -> None:

@@ -7,7 +7,7 @@ from retirecluster.domain.lifecycle import State
 from retirecluster.domain.scheduler import Device, Task
 from retirecluster.domain.scheduler.probes import PROBE
 from retirecluster.domain.scheduler.standing import LONGEST_BEAT_S, QUARANTINE_S
-from retirecluster.domain.trust import HALF_LIFE_S, Blame
+from retirecluster.domain.trust import HALF_LIFE_S, QUARANTINE_BELOW, RELEASE_ABOVE, Blame
 from tests.domain.test_placement import Bed
 from tests.domain.test_suspects import DOCUMENT, die, run
 
@@ -130,6 +130,35 @@ def test_the_first_probe_comes_after_a_pause_and_has_to_be_right() -> None:
     bed.scheduler.standing.note(device, Blame.WRONG, bed.now)
     assert device.quarantine
     assert bed.scheduler.standing.probe_in_s(device, bed.now) > 1.9 * QUARANTINE_S
+
+
+def test_many_wrong_results_and_a_passed_probe_need_another_wrong_result() -> None:
+    """Broken connections and crashes alone put no device into quarantine, not even back into it."""
+    bed, device = bed_with(*[Blame.WRONG] * 6)
+    bed.mono_s += QUARANTINE_S + 1
+    bed.scheduler.run_timers(bed.now)
+    bed.grants()
+    answers(bed, probe_of(bed, device), PROBE)
+    bed.grants()
+    assert device.accepts and QUARANTINE_BELOW <= device.trust < RELEASE_ABOVE
+    bed.scheduler.disconnected(device, bed.now, "reset", closed=False)
+    for _ in range(3):
+        bed.scheduler.standing.note(device, Blame.CRASH, bed.now)
+    comes_back(bed)
+    assert device.trust < QUARANTINE_BELOW and not device.quarantine and device.accepts
+    bed.scheduler.standing.note(device, Blame.WRONG, bed.now)
+    assert device.quarantine
+
+
+def test_further_wrong_results_renew_the_reason() -> None:
+    """Copies that ran when the quarantine began may turn out to be wrong, too."""
+    bed, device = bed_with(Blame.WRONG, Blame.WRONG)
+    bed.grants()
+    for _ in range(2):
+        bed.scheduler.standing.note(device, Blame.WRONG, bed.now)
+    assert device.quarantine == "4 wrong results in 4 verified tasks"
+    assert kinds(bed) == ["quarantined", "quarantined"]
+    assert device.ledger.quarantines == 1 and bed.scheduler.standing.probe_in_s(device, bed.now) == QUARANTINE_S
 
 
 def test_the_probe_waits_for_a_device_that_is_away() -> None:

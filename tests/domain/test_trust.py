@@ -22,6 +22,7 @@ from retirecluster.domain.trust import (
     ledger_document,
     ledger_from,
     reason_for,
+    released,
     scaled,
     score,
     with_wear,
@@ -150,6 +151,13 @@ def test_half_of_what_led_to_quarantine_is_not_enough_for_it() -> None:
     half = scaled(verified(2, 0), 0.5)
     assert QUARANTINE_BELOW < score(half) < RELEASE_ABOVE
     assert score(entered(half, Blame.WRONG, 0.0)) < QUARANTINE_BELOW
+
+
+@given(LEDGERS, st.floats(0, 1))
+def test_whoever_is_released_is_above_the_bound(ledger: TrustLedger, factor: float) -> None:
+    kept = released(ledger, factor)
+    assert score(kept) >= QUARANTINE_BELOW and kept.worn == ledger.worn
+    assert score(kept) >= score(scaled(ledger, factor))
 
 
 @pytest.mark.parametrize(

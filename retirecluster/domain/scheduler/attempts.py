@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from random import Random
 from typing import Any
 
@@ -33,10 +33,14 @@ class AttemptEvents:
     fleet: Fleet
     timers: Timers
     random: Random
+    waited_s: Callable[[Task, Moment], float]
+    """How long ago a task was submitted."""
 
     def grant(self, task: Task, device: Device, now: Moment) -> None:
         """Give a queued task to a device: the next epoch begins."""
         task.epoch += 1
+        if task.device_id not in (None, device.device_id):
+            self.ledger.moved += 1
         attempt = Attempt(
             task_seq=task.seq,
             epoch=task.epoch,
@@ -79,11 +83,16 @@ class AttemptEvents:
         if device is not None and device.refusal is not None and device.refusal.over:
             device.refusal = None
         if attempt.started_at is None:
+            self._observe_wait(task, now, 0.0)
             attempt.started_at, attempt.started_mono_s = now.wall_s, now.mono_s
             task.started_at = now.wall_s
             self.ledger.turn.attempts[task.seq, attempt.epoch] = attempt
         if task.state is State.ASSIGNED:
             self.ledger.step("started", task, State.RUNNING, now)
+
+    def _observe_wait(self, task: Task, now: Moment, began_ago_s: float) -> None:
+        if task.started_at is None:
+            self.ledger.wait_s.observe(self.waited_s(task, now) - began_ago_s)
 
     def refused(self, task: Task, attempt: Attempt, now: Moment, reason: str) -> None:
         """The device could not run it, or hands it back: queued again and not charged."""
@@ -112,9 +121,12 @@ class AttemptEvents:
         self.timers.add(until_mono_s, "refusal", device.device_id, count)
         self.queues.device_changed(device)
 
-    def refusal_over(self, device: Device) -> None:
-        """The pause after a refusal has passed; the next one is longer, unless something begins to run there first."""
-        if device.refusal is not None:
+    def refusal_over(self, device: Device, now: Moment) -> None:
+        """The pause after a refusal has passed; the next one is longer, unless something begins to run there first.
+
+        The timer may be that of an earlier pause, which ended when the device registered again: it changes nothing.
+        """
+        if device.refusal is not None and now.mono_s >= device.refusal.until_mono_s:
             device.refusal = evolve(device.refusal, over=True)
             self.queues.device_changed(device)
 
@@ -132,7 +144,10 @@ class AttemptEvents:
                 self.started(task, attempt, now)
             self.refused(task, attempt, now, attempt.taken_back)
             return
+        ran_s = now.mono_s - (attempt.started_mono_s or attempt.granted_mono_s)
+        self.ledger.run_s.observe(ran_s)
         if attempt.started_at is None:
+            self._observe_wait(task, now, ran_s)
             attempt.started_at = attempt.granted_at
             task.started_at = attempt.granted_at
         device = self.fleet.devices[attempt.device_id]

@@ -82,7 +82,7 @@ class Scheduler:
         timers = Timers(lambda subject: subject in ledger.tasks or subject in devices)
         fleet = Fleet(devices, queues, ledger)
         tasks = TaskEvents(ledger, queues, fleet, timers, random, began_mono_s=began.mono_s)
-        attempts = AttemptEvents(ledger, queues, fleet, timers, random)
+        attempts = AttemptEvents(ledger, queues, fleet, timers, random, tasks.waited_s)
         standing = Standing(fleet, tasks, timers)
         probes = Probes(tasks, attempts, fleet, timers, standing)
         verifications = Verifications(ledger, fleet, tasks, standing)
@@ -318,7 +318,7 @@ class Scheduler:
             elif timer.kind == "tail" and timer.subject in self.ledger.tasks:
                 self.queues.wait_over(self.ledger.tasks[timer.subject], timer.token)
             elif timer.kind == "refusal" and timer.subject in self.devices:
-                self.attempts.refusal_over(self.devices[timer.subject])
+                self.attempts.refusal_over(self.devices[timer.subject], now)
             elif timer.kind == "probe" and timer.subject in self.devices:
                 self.probes.check(self.devices[timer.subject], now)
 
@@ -393,7 +393,7 @@ class Scheduler:
 
     def restore_task(self, task: Task, attempt: Attempt | None, now: Moment) -> None:
         """Take in a task that is not final from the store; `attempt` is the current one, if a device holds it."""
-        self.ledger.tasks[task.task_id] = task
+        self.ledger.restored(task)
         self.probes.restored(task)
         if attempt is not None:
             attempt.granted_mono_s = attempt.renewed_mono_s = now.mono_s

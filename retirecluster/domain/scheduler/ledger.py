@@ -9,6 +9,7 @@ from typing import Any
 from attrs import define, field
 
 from retirecluster.domain.audit import AuditEntry, Refusals
+from retirecluster.domain.distribution import WAITS_S, Distribution
 from retirecluster.domain.lifecycle import FINAL, State, check_step
 from retirecluster.domain.scheduler.picture import Attempt, Device, Moment, Task
 from retirecluster.domain.scheduler.turn import Event, Turn
@@ -28,25 +29,58 @@ class Ledger:
     refusals: Refusals = field(factory=Refusals)
     forgotten: int = 0
     """Tasks that ended and were removed by retention, since the main started."""
+    waiting: Counter[int] = field(factory=Counter)
+    """Queued tasks by priority."""
+    finished: Counter[State] = field(factory=Counter)
+    """Tasks that ended since the main started, by how; `outcomes` are those of attempts."""
+    outcomes: Counter[str] = field(factory=Counter)
+    moved: int = 0
+    """Grants to another device than the one before, since the main started."""
+    wait_s: Distribution = field(factory=lambda: Distribution(WAITS_S))
+    """From the submission of a task until it began for the first time."""
+    run_s: Distribution = field(factory=lambda: Distribution(WAITS_S))
+    """From the start of an attempt until its result came."""
 
     def add(self, task: Task, spec: TaskSpec, now: Moment) -> None:
         """Take in a task that was just submitted."""
         self.tasks[task.task_id] = task
         self.counts[task.state] += 1
+        if task.state is State.QUEUED:
+            self.waiting[task.priority] += 1
         self.turn.tasks[task.seq] = task
         self.turn.new_tasks.append((task, spec))
         data = {"name": task.name, "task_type": task.task_type, "priority": PRIORITIES[task.priority]}
         self._log_task("submitted", task, now, data)
 
+    def restored(self, task: Task) -> None:
+        """Take in a task from the store, where it is counted already."""
+        self.tasks[task.task_id] = task
+        if task.state is State.QUEUED:
+            self.waiting[task.priority] += 1
+
+    def oldest_waiting(self) -> Task | None:
+        """The queued task that was submitted first: tasks stand in that order, and few of the first are not queued.
+
+        Only of tasks from before a restart another one may be older: those that were waiting for their next attempt.
+        """
+        if not self.counts[State.QUEUED]:
+            return None
+        return next((task for task in self.tasks.values() if task.state is State.QUEUED), None)
+
     def step(self, event: str, task: Task, target: State, now: Moment, reason: str = "") -> None:
         """Take `task` to `target`, if the table allows it, and log it."""
         check_step(event, task.state, target)
+        if task.state is State.QUEUED:
+            self.waiting[task.priority] -= 1
+        if target is State.QUEUED:
+            self.waiting[task.priority] += 1
         self.counts[task.state] -= 1
         self.counts[target] += 1
         task.state = target
         task.reason = reason
         self.turn.tasks[task.seq] = task
         if target in FINAL:
+            self.finished[target] += 1
             task.finished_at = now.wall_s
             task.progress = None
             del self.tasks[task.task_id]
@@ -70,6 +104,7 @@ class Ledger:
         assert attempt is not None
         attempt.finished_at = now.wall_s
         attempt.outcome = outcome
+        self.outcomes[outcome] += 1
         attempt.reason = reason
         attempt.charged = charged
         if charged:

@@ -13,7 +13,7 @@ from typing import Any
 from attrs import define, field
 
 from retirecluster.domain.lifecycle import State
-from retirecluster.domain.policy import CONTINUE, HAND_BACK
+from retirecluster.domain.policy import CONTINUE, HAND_BACK, STRONGEST_FIRST, Asking
 from retirecluster.domain.scheduler.attempts import AttemptEvents
 from retirecluster.domain.scheduler.fleet import Fleet
 from retirecluster.domain.scheduler.picture import Device, Moment, Pause, Rest
@@ -39,11 +39,13 @@ class Pauses:
 
     def said(self, device: Device, availability: Mapping[str, Any], now: Moment) -> None:
         """The data of an `availability` message."""
+        device.policy = tuple(availability.get("policy") or ())
+        device.untold = tuple(availability.get("untold") or ())
         before, device.pause = device.pause, _pause(device.pause, availability, now)
         pause = device.pause
         running = CONTINUE if pause is None else pause.running
-        if before is not None and before.running != CONTINUE and running == CONTINUE:
-            self._count_out(device, before, now)
+        if before is not None and before.still_since_mono_s is not None and running == CONTINUE:
+            self._count_out(device, before.still_since_mono_s, now)
         if (before is None) != (pause is None) or (before is not None and before.running != running):
             self.fleet.ledger.log_device("available" if pause is None else "paused", device, now)
             self.fleet.queues.device_changed(device)
@@ -51,12 +53,12 @@ class Pauses:
             self._hand_back(device, f"{device.device_id} is paused: {pause.reason}")
 
     @staticmethod
-    def _count_out(device: Device, pause: Pause, now: Moment) -> None:
+    def _count_out(device: Device, still_since_mono_s: float, now: Moment) -> None:
         """The time for which its tasks stood still is none in which they ran."""
         for task in device.attempts.values():
             attempt = task.attempt
             if attempt is not None and attempt.started_mono_s is not None:
-                attempt.started_mono_s += max(0.0, now.mono_s - max(pause.since_mono_s, attempt.started_mono_s))
+                attempt.started_mono_s += max(0.0, now.mono_s - max(still_since_mono_s, attempt.started_mono_s))
 
     def _hand_back(self, device: Device, reason: str) -> None:
         """Take away what runs there. What must never run twice stays, and goes on when the device does."""
@@ -93,10 +95,18 @@ class Pauses:
         self._apply(device)
         self.fleet.ledger.log_device("given_back" if rest is None else "borrowed", device, now)
 
-    def rest_of(self, device_id: str) -> Rest | None:
-        """What holds for a device: of its own rest and that of all, the one that ends later."""
+    def rests_of(self, device_id: str) -> list[Rest]:
+        """All that hold for a device, its own and that of all: first the one that asks most of running tasks."""
         rests = [each for each in (self.borrowed.get(device_id), self.quiet) if each is not None]
-        return max(rests, key=lambda each: each.until_mono_s, default=None)
+        return sorted(rests, key=lambda each: (STRONGEST_FIRST.index(each.running), -each.until_mono_s))
+
+    def rest_of(self, device_id: str) -> Rest | None:
+        """What holds for a device in all: every reason, the most that is asked of tasks, until the last one ends."""
+        rests = self.rests_of(device_id)
+        if not rests:
+            return None
+        reason = "; ".join(dict.fromkeys(each.reason for each in rests))
+        return Rest(reason, rests[0].running, max(each.until_mono_s for each in rests))
 
     def _rest_of(self, device: Device) -> str:
         rest = self.rest_of(device.device_id)
@@ -117,4 +127,22 @@ def _pause(before: Pause | None, availability: Mapping[str, Any], now: Moment) -
     since = now.mono_s - (availability.get("since_s") or 0.0)
     if before is not None:
         since = before.since_mono_s
-    return Pause(availability.get("reason") or "no reason given", availability.get("running") or CONTINUE, since)
+    said = availability.get("rules")
+    return Pause(
+        availability.get("reason") or "no reason given",
+        availability.get("running") or CONTINUE,
+        since,
+        None if said is None else tuple(Asking(each["rule"], each.get("known") is not False) for each in said),
+        availability.get("settling") is True,
+        _still_since(before, availability, now),
+    )
+
+
+def _still_since(before: Pause | None, availability: Mapping[str, Any], now: Moment) -> float | None:
+    """Since when tasks stand still, by the device's word or, where it gives none, since it first said so."""
+    if (availability.get("running") or CONTINUE) == CONTINUE:
+        return None
+    still_s = availability.get("still_s")
+    if still_s is None and before is not None:
+        return now.mono_s if before.still_since_mono_s is None else before.still_since_mono_s
+    return now.mono_s - (availability.get("since_s") or 0.0 if still_s is None else still_s)

@@ -9,13 +9,14 @@ from attrs import define, field, frozen
 
 from retirecluster.domain.devices import DeviceProfile, Presence
 from retirecluster.domain.lifecycle import State
+from retirecluster.domain.policy import Asking
 from retirecluster.domain.tasks import Options
 from retirecluster.domain.trust import TrustLedger
 from retirecluster.domain.wake import ASLEEP
 
 if TYPE_CHECKING:
-    from retirecluster.domain.scheduler.placement import RequirementClass
     from retirecluster.domain.scheduler.scoring import Steady
+    from retirecluster.domain.scheduler.shelves import RequirementClass
 
 PREFETCH_S = 0.1
 """Seconds of work that may wait on a device beyond its slots."""
@@ -118,6 +119,12 @@ class Pause:
     reason: str
     running: str
     since_mono_s: float
+    rules: tuple[Asking, ...] | None = None
+    """The rules of its owner's policy that ask for it; None where it does not say."""
+    settling: bool = False
+    """No rule asks for it any more: it ends once that has lasted."""
+    still_since_mono_s: float | None = None
+    """Since when its running tasks stand still; None while they go on. One pause may have both, one after the other."""
 
 
 @frozen
@@ -160,6 +167,10 @@ class Device:
     pause: Pause | None = None
     resting: str = ""
     """Why a person wants it left alone; empty if nobody does."""
+    policy: tuple[str, ...] = ()
+    """The comfort policy that it follows, as it says: a line for each field."""
+    untold: tuple[str, ...] = ()
+    """Rules of its policy whose readings are not known there."""
     heeds: bool = False
     """Whether it understands signals and a wish for rest: plain peers of the original protocol do not."""
     deaths: list[str] = field(factory=list)
@@ -226,7 +237,8 @@ class Device:
     def shown_reason(self) -> str:
         """Why its status is what it is, for people."""
         status = self.status
-        return self.pausing if status == PAUSED else self.quarantine if status == QUARANTINED else self.reason
+        why = self.pausing if status == PAUSED else self.quarantine if status == QUARANTINED else self.reason
+        return "" if why == status else why
 
     @property
     def suspect(self) -> bool:

@@ -20,13 +20,13 @@ from retirecluster.domain.scheduler.standing import Standing
 from retirecluster.domain.scheduler.tasks import TaskEvents
 from retirecluster.domain.scheduler.timers import Timers
 from retirecluster.domain.tasks import TaskSpec, spec_from_document
-from retirecluster.domain.trust import scaled
+from retirecluster.domain.trust import released
 
 PROBE = "probe"
 FIRST_PAUSE_S = 5.0
 LONGEST_PAUSE_S = 600.0
 KEPT_AFTER_PROBE = 0.5
-"""Of what is held against a device, what is left once a probe has passed: the next mistake weighs the more."""
+"""Of what is held against a device, what is left at most once a probe has passed: the next mistake weighs the more."""
 
 
 def probe_spec(device_id: str) -> TaskSpec:
@@ -112,7 +112,7 @@ class Probes:
     def forgive(self, device: Device, now: Moment, kept: float = 0.0) -> None:
         """End the distrust; of what led to a quarantine, a part is `kept`."""
         if device.quarantine:
-            self.standing.end_quarantine(device, scaled(device.ledger, kept), now)
+            self.standing.end_quarantine(device, released(device.ledger, kept), now)
         was_suspect = device.suspect
         device.deaths.clear()
         device.probes_failed = 0

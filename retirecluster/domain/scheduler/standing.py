@@ -1,8 +1,8 @@
 """What is held against devices: each event goes into the device's trust ledger, and its trust follows.
 
-A device whose trust falls below `QUARANTINE_BELOW` is put into quarantine: it keeps what it runs and gets nothing new
-but probes, the first one after a pause that doubles from one quarantine to the next. Out of it lead a passed probe
-(see `probes`), a person, and time.
+A device that a wrong result takes below `QUARANTINE_BELOW` is put into quarantine: it keeps what it runs and gets
+nothing new but probes, the first one after a pause that doubles from one quarantine to the next. Out of it lead a
+passed probe (see `probes`), a person, and time.
 """
 
 from __future__ import annotations
@@ -47,10 +47,13 @@ class Standing:
     timers: Timers
 
     def note(self, device: Device, what: Blame, now: Moment) -> None:
-        """Enter an event; it is on disk with this turn."""
+        """Enter an event; it is on disk with this turn. Only a wrong result puts a device into quarantine."""
         self._keep(device, entered(device.ledger, what, self.tasks.running_s(now)))
         self._save(device)
-        if what is not Blame.GOOD and not device.quarantine and device.trust < QUARANTINE_BELOW:
+        if what is Blame.WRONG and device.quarantine:  # of a task that was running there: say how many they are by now
+            device.quarantine = reason_for(device.ledger)
+            self.fleet.ledger.log_device("quarantined", device, now, trust=round(device.trust, 3))
+        elif what is Blame.WRONG and device.trust < QUARANTINE_BELOW:
             self._quarantine(device, now)
         self.fleet.queues.device_changed(device)
 

@@ -21,7 +21,7 @@ from retirecluster.domain.scheduler.scoring import Strategy, expected_s, speed
 from retirecluster.domain.units import format_duration
 
 if TYPE_CHECKING:
-    from retirecluster.domain.scheduler.placement import RequirementClass, Waiting
+    from retirecluster.domain.scheduler.shelves import RequirementClass, Waiting
 
 SHORTEST_TASK_S = 1.0
 """Tasks that are expected to take less begin wherever there is room."""

@@ -47,6 +47,10 @@ class TaskEvents:
         """The cluster's running time in seconds: never goes back, and stands still while the main is down."""
         return self.running_s_before + max(0.0, now.mono_s - self.began_mono_s)
 
+    def waited_s(self, task: Task, now: Moment) -> float:
+        """How long ago a task was submitted, in seconds of the cluster's running time."""
+        return self.running_s(now) - task.order_s - task.priority * PRIORITY_BOOST_S
+
     def submit(self, spec: TaskSpec, now: Moment, *, queued: bool = True) -> Task:
         """Take in a new task; it is queued at once, unless the caller grants it itself (`queued` False).
 

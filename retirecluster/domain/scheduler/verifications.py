@@ -88,6 +88,11 @@ class Verifications:
         verification = self.pending[task.task_id] = Verification(task, copies)
         self.by_copy[self.ledger.tasks[copies[-1].task_id].task_id] = verification
 
+    def live_copy(self, task: Task) -> Task | None:
+        """The copy that is under way of a task that is to be verified; None for any other."""
+        verification = self.pending.get(task.task_id)
+        return None if verification is None else self.ledger.tasks.get(verification.copies[-1].task_id)
+
     def ended(self, task: Task, result: Mapping[str, Any] | None, now: Moment) -> None:
         """A task has ended; `result` is the data of its `task_result` if it came in this turn."""
         if task.task_id in self.pending:  # cancelled, or its deadline passed
@@ -99,6 +104,9 @@ class Verifications:
             digest = digest_of(result or {}) if completed else ""
             last = evolve(verification.copies[-1], device_id=task.device_id, state=task.state.value, sha256=digest)
             verification.copies[-1] = last
+            if verification.task.started_at is None:
+                verification.task.started_at = task.started_at  # a verified task has begun when its first copy has
+                self.ledger.turn.tasks[verification.task.seq] = verification.task
             self._decide(verification, task, now)
 
     def _decide(self, verification: Verification, last: Task, now: Moment) -> None:

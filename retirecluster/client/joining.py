@@ -1,28 +1,29 @@
-"""Joining a cluster with this device, and leaving it: `worker.json`, and what starts the worker with the device."""
+"""Joining a cluster with this device: `worker.json`, what starts the worker with the device, and its first start."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
+import re
 import shutil
-import signal
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from attrs import define, frozen
+from attrs import define, evolve, frozen
 
 from retirecluster.client.console import Console
+from retirecluster.client.join_record import CONFIG, HOME, RECORD, JoinRecord, digest, read_object, write_file
+from retirecluster.client.local_worker import LocalWorker, until
 from retirecluster.client.start_files import (
     FOREGROUND,
     SYSTEM,
     TERMUX,
     USER,
     StartFile,
-    is_ours,
+    run,
     worker_command,
     worker_file,
 )
@@ -31,8 +32,10 @@ from retirecluster.config import WORKER, default_data_dir
 from retirecluster.domain.errors import ERRORS, ClusterError
 
 SYSTEM_FOLDER = "/var/lib/retirecluster/worker"
-CONFIG, RECORD, HOME = "worker.json", "joined.json", "cluster.json"
-PROBE_WITHIN_S = 60.0
+AUTO = "auto"
+PROBE_WITHIN_S, REGISTERED_WITHIN_S = 60.0, 90.0
+ANSWERED = re.compile(r"^main ([A-Za-z0-9][A-Za-z0-9._-]{0,63}) at (\S+) answers:", re.MULTILINE)
+"""What the worker's `--test` prints of the main that it has found."""
 
 
 @frozen
@@ -54,22 +57,28 @@ def default_folder(kind: str) -> Path:
     return Path(SYSTEM_FOLDER if kind == SYSTEM else default_data_dir("worker"))
 
 
+def default_folders() -> list[Path]:
+    """Where `join` without `--data-dir` may have put a worker's files on this device."""
+    return list(dict.fromkeys(default_folder(kind) for kind in (SYSTEM, USER)))
+
+
 @define(eq=False)
 class Joining:
-    """One run of `join` or `leave`. Everything is shown before it is written; a `dry` run writes and starts nothing."""
+    """One run of `join`. Everything is shown before it is written; a `dry` run writes and starts nothing."""
 
     console: Console
     environ: Mapping[str, str]
     dry: bool = False
-
-    # Joining
+    within_s: float = REGISTERED_WITHIN_S
 
     def join(self, plan: Plan) -> int:
         """Check, write, start; gives the exit code."""
-        document = self._document(plan)
-        start = None if plan.kind == FOREGROUND else self._start_file(plan)
+        earlier = JoinRecord.load(plan.folder)
+        before = read_object(plan.config) if plan.config.exists() else {}
+        document = self._document(plan, before, earlier)
+        start = None if plan.kind == FOREGROUND else self._start_file(plan, earlier)
         text = json.dumps(document, indent=2) + "\n"
-        self._check_reach(document)
+        home = self._check_reach(document)
         self._show(plan.config, text)
         if start is not None:
             self._show(start.path, start.text)
@@ -77,72 +86,77 @@ class Joining:
             commands = [worker_command(plan.config)] if start is None else [list(each) for each in start.start]
             self.console.lines([f"would run: {' '.join(each)}" for each in commands])
             return 0
-        self._write_folder(plan, text, start)
+        # What is as the owner wrote it stays the owner's, also where this join says the same.
+        new = {name: value for name, value in document.items() if name not in before or before[name] != value}
+        record = _record(plan.kind, start, earlier, earlier.still_set(document) | new)
+        self._write_folder(plan, {CONFIG: text, RECORD: record.text()} | home)
         if start is None:
             return self._run_here(plan)
-        self._start(start)
+        start.path.parent.mkdir(parents=True, exist_ok=True)
+        write_file(start.path, start.text, 0o700 if plan.kind == TERMUX else 0o644)
+        self._start(start, plan.folder)
         return 0
 
-    def _document(self, plan: Plan) -> dict[str, Any]:
+    @staticmethod
+    def _document(plan: Plan, before: Mapping[str, Any], earlier: JoinRecord) -> dict[str, Any]:
         """The settings as they will stand in the file: those that are there already stay, unless named anew."""
-        before: dict[str, Any] = {}
-        if plan.config.exists():
-            before = _read_object(plan.config)
         other = before.get("join")
-        if other not in (None, plan.settings["join"]) and not self._is_as_written(plan.folder) and not plan.force:
+        if other not in (None, plan.settings["join"], earlier.settings.get("join")) and not plan.force:
             words = f"{plan.config} joins {other} and was not written by this command; --force replaces that"
             raise ClusterError("conflict", words)
-        document = before | dict(plan.settings) | {"data_dir": str(plan.folder)}
+        document = dict(before) | dict(plan.settings) | {"data_dir": str(plan.folder)}
         problems = WORKER.problems(document)
         if problems:
             raise ClusterError("bad_config", str(problems[0]), field=problems[0].path)
         return document
 
-    def _start_file(self, plan: Plan) -> StartFile:
+    def _start_file(self, plan: Plan, earlier: JoinRecord) -> StartFile:
         account = self.environ.get("SUDO_USER", "") if plan.kind == SYSTEM else ""
         found = worker_file(plan.kind, plan.config, self.environ, account)
-        if found.path.exists() and not is_ours(found.path) and not plan.force:
-            words = f"{found.path} exists and was not written by retire-cluster join; --force overwrites it"
+        if earlier.file not in (None, found.path) and earlier.wrote(earlier.file):
+            words = f"{earlier.file} starts a worker on {plan.folder} already; first: retire-cluster leave"
             raise ClusterError("conflict", words)
+        if found.path.exists() and not earlier.wrote(found.path) and not plan.force:
+            words = f"{found.path} exists and is not as retire-cluster join wrote it for {plan.folder}"
+            raise ClusterError("conflict", f"{words}; --force overwrites it")
         if plan.kind in (SYSTEM, USER) and not self.dry and shutil.which("systemctl") is None:
             words = "--systemd: there is no systemctl here; leave it out, or use --foreground. Nothing was written"
             raise ClusterError("bad_config", words)
         return found
 
-    def _check_reach(self, document: Mapping[str, Any]) -> None:
-        """Ask the worker's own `--test`. Raises ClusterError unreachable."""
+    def _check_reach(self, document: Mapping[str, Any]) -> dict[str, str]:
+        """Ask the worker's own `--test`. Gives the file that keeps the worker to the main that was found, where the
+        owner names none. Raises ClusterError unreachable."""
         options = ["--join", document["join"], "--data-dir", document["data_dir"], "--test"]
         with tempfile.TemporaryDirectory() as folder:
             log = f"--logfile={folder}/log"
             command = [*twistd(), "-n", "--pidfile=", log, "retire-worker", *options]
             if self.dry:
-                return self.console.line(f"would run: {' '.join(command)}")
+                self.console.line(f"would run: {' '.join(command)}")
+                return {}
             try:
                 done = subprocess.run(command, capture_output=True, text=True, timeout=PROBE_WITHIN_S, check=False)
             except subprocess.TimeoutExpired:
                 raise ClusterError("unreachable", f"no answer from {document['join']}") from None
         if done.returncode:
-            why = (done.stderr.strip() or "no answer").removeprefix("retire-worker: ")
-            codes = [each.code for each in ERRORS.values() if each.exit_code == done.returncode]
-            code = "unreachable" if "unreachable" in codes or not codes else codes[0]
-            raise ClusterError(code, f"{why}; nothing was written")
+            raise _probe_failed(done)
         self.console.lines(done.stdout.strip().splitlines())
+        found = ANSWERED.search(done.stdout)
+        if document["join"] != AUTO or found is None:
+            return {}
+        return {HOME: json.dumps({"cluster_id": found[1], "address": found[2]}) + "\n"}
 
     def _show(self, path: Path, text: str) -> None:
         self.console.lines([f"--- {path}", *text.splitlines(), ""])
 
-    def _write_folder(self, plan: Plan, text: str, start: StartFile | None) -> None:
+    def _write_folder(self, plan: Plan, texts: Mapping[str, str]) -> None:
         plan.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        _write(plan.config, text, 0o600)
-        record = {"config_sha256": _digest(text), "kind": plan.kind, "file": None if start is None else str(start.path)}
-        _write(plan.folder / RECORD, json.dumps(record) + "\n", 0o600)
+        for name, text in texts.items():
+            write_file(plan.folder / name, text, 0o600)
         account = self.environ.get("SUDO_USER")
         if plan.kind == SYSTEM and account:
-            for path in (plan.folder, plan.config, plan.folder / RECORD):
+            for path in (plan.folder, *(plan.folder / name for name in texts)):
                 shutil.chown(path, account)
-        if start is not None:
-            start.path.parent.mkdir(parents=True, exist_ok=True)
-            _write(start.path, start.text, 0o700 if plan.kind == TERMUX else 0o644)
 
     def _run_here(self, plan: Plan) -> int:
         command = worker_command(plan.config)
@@ -150,15 +164,24 @@ class Joining:
         self.console.err.flush()
         os.execvp(command[0], command)
 
-    def _start(self, start: StartFile) -> None:
-        if start.kind == TERMUX:
-            # In the background, as Termux:Boot would.
-            subprocess.Popen(start.start[0], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                             stderr=subprocess.DEVNULL, start_new_session=True)  # fmt: skip
-        else:
-            for command in start.start:
-                self._run(command)
+    def _start(self, start: StartFile, folder: Path) -> None:
+        """Start the worker, instead of one that runs already, and wait until the main has let it in."""
+        worker = LocalWorker(folder)
+        if start.kind == TERMUX and not worker.end():
+            words = f"a worker still runs on {folder}, process {worker.pid or '(not known)'}: end it, and join again"
+            raise ClusterError("conflict", f"{words}. It has the settings of before; the new ones are written")
+        before = worker.registration
+        ended = _in_background(start) if start.kind == TERMUX else _by_commands(start)
+        self.console.note("waiting until the main lets the worker in")
+        until(lambda: worker.registration != before or ended(), self.within_s)
+        if worker.registration == before:
+            what = "ended at once" if ended() else f"was not let in within {self.within_s:g} s and goes on trying"
+            words = f"the worker was started and {what}; see {start.log}. To undo this: retire-cluster leave"
+            raise ClusterError("unreachable", words)
         self.console.line(f"joined; {start.path} starts the worker with this device")
+        self._hint(start)
+
+    def _hint(self, start: StartFile) -> None:
         if start.kind == USER:
             self.console.note("It runs while you are logged in. To have it run always: loginctl enable-linger")
         elif start.kind == SYSTEM and not self.environ.get("SUDO_USER"):
@@ -168,96 +191,34 @@ class Joining:
                 "Install the Termux:Boot app and open it once; switch battery optimisation off for Termux."
             )
 
-    def _run(self, command: Sequence[str]) -> None:
+
+def _record(kind: str, start: StartFile | None, earlier: JoinRecord, settings: Mapping[str, Any]) -> JoinRecord:
+    """What is to be noted down. A worker in the foreground changes nothing about what starts it with the device."""
+    if start is not None:
+        return JoinRecord(kind, start.path, digest(start.text), settings)
+    return evolve(earlier, kind=earlier.kind if earlier.file else kind, settings=settings)
+
+
+def _probe_failed(done: subprocess.CompletedProcess[str]) -> ClusterError:
+    why = (done.stderr.strip() or "no answer").removeprefix("retire-worker: ")
+    codes = [each.code for each in ERRORS.values() if each.exit_code == done.returncode]
+    code = "unreachable" if "unreachable" in codes or not codes else codes[0]
+    return ClusterError(code, f"{why}; nothing was written")
+
+
+def _in_background(start: StartFile) -> Callable[[], bool]:
+    """Start the boot script as Termux:Boot would; what it says before its log is open goes there, too."""
+    with open(start.log, "ab") as log:
         try:
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            process = subprocess.Popen(
+                start.start[0], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
         except OSError as error:
-            raise ClusterError("bad_config", f"{command[0]}: {error.strerror}") from None
-        if done.returncode:
-            words = f"{' '.join(command)} failed with status {done.returncode}: {done.stderr.strip()[:500]}"
-            raise ClusterError("bad_config", words)
-
-    # Leaving
-
-    def leave(self, folder: Path) -> int:
-        """Undo what `join` wrote there, as far as nobody has changed it since; gives the exit code."""
-        record_path = folder / RECORD
-        if not record_path.exists():
-            raise ClusterError("not_found", f"nothing to undo: {record_path} is missing; name the folder by --data-dir")
-        record = _read_object(record_path)
-        if record.get("file"):
-            self._remove_start(folder, record)
-        if self._is_as_written(folder):
-            self._remove(folder / CONFIG)
-        elif (folder / CONFIG).exists():
-            self.console.line(f"kept: {folder / CONFIG}, which was changed since")
-        for name in (HOME, RECORD):
-            self._remove(folder / name)
-        self.console.line(f"kept: the rest of {folder}, with the journal and the device's id; remove it if you like")
-        return 0
-
-    def _remove_start(self, folder: Path, record: Mapping[str, Any]) -> None:
-        path, kind = Path(record["file"]), record.get("kind")
-        if path.exists() and not is_ours(path):
-            return self.console.line(f"kept: {path}, which is not as this command wrote it")
-        if kind == TERMUX:
-            self._stop_termux(folder)
-        elif kind in (SYSTEM, USER):
-            for command in worker_file(str(kind), folder / CONFIG, self.environ).stop if path.exists() else ():
-                self.console.line(f"{'would run' if self.dry else 'run'}: {' '.join(command)}")
-                if not self.dry:
-                    self._run(command)
-        self._remove(path)
-
-    def _stop_termux(self, folder: Path) -> None:
-        """End the worker that the boot script started, if it is that."""
-        try:
-            pid = int((folder / "worker.pid").read_text())
-            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        except (OSError, ValueError):
-            return
-        if b"retire-worker" in words and os.fsencode(folder / CONFIG) in words:
-            self.console.line(f"{'would stop' if self.dry else 'stop'}: process {pid}")
-            if not self.dry:
-                os.kill(pid, signal.SIGTERM)
-
-    def _remove(self, path: Path) -> None:
-        if path.exists():
-            self.console.line(f"{'would remove' if self.dry else 'removed'}: {path}")
-            if not self.dry:
-                path.unlink()
-
-    @staticmethod
-    def _is_as_written(folder: Path) -> bool:
-        """Whether worker.json is as `join` wrote it."""
-        try:
-            record = _read_object(folder / RECORD)
-            return bool(record.get("config_sha256") == _digest((folder / CONFIG).read_text("utf-8")))
-        except (OSError, ClusterError):
-            return False
+            raise ClusterError("bad_config", f"{start.path} cannot be run: {error.strerror}") from None
+    return lambda: process.poll() is not None
 
 
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise ClusterError("bad_config", f"{path} cannot be read: {error}") from None
-    if not isinstance(found, dict):
-        raise ClusterError("bad_config", f"{path} must hold a JSON object such as {{}}")
-    return found
-
-
-def _write(path: Path, text: str, mode: int) -> None:
-    """Replace a file: whole, or not at all."""
-    new = path.with_name(path.name + ".new")
-    new.unlink(missing_ok=True)
-    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w", encoding="utf-8") as file:
-        os.chmod(new, mode)
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
+def _by_commands(start: StartFile) -> Callable[[], bool]:
+    for command in start.start:
+        run(command)
+    return lambda: False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import subprocess
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -24,13 +25,14 @@ _AFTER_NETWORK = "Wants=network-online.target\nAfter=network-online.target\n"
 
 @frozen
 class StartFile:
-    """One file and where it goes. The commands `start` follow its writing; `stop` goes before its removal."""
+    """One file and where it goes. The commands `start` follow its writing: they replace a worker that runs already.
+    `log` says where the worker's words are to be found."""
 
     kind: str
     path: Path
     text: str
     start: tuple[tuple[str, ...], ...]
-    stop: tuple[tuple[str, ...], ...]
+    log: str
 
 
 def kind_here(environ: Mapping[str, str], root: Path = Path("/")) -> str:
@@ -47,8 +49,8 @@ def is_root() -> bool:
 
 
 def worker_command(config: Path, *more: str) -> list[str]:
-    """How to run the worker with the Python that runs this."""
-    return [*twistd(), "-n", *(more or ("--pidfile=",)), "retire-worker", "--config", str(config)]
+    """How to run the worker with the Python that runs this. The lock in its data folder stands for a pid file."""
+    return [*twistd(), "-n", "--pidfile=", *more, "retire-worker", "--config", str(config)]
 
 
 def worker_file(kind: str, config: Path, environ: Mapping[str, str], account: str = "") -> StartFile:
@@ -64,9 +66,27 @@ def worker_file(kind: str, config: Path, environ: Mapping[str, str], account: st
 def _unit(folder: Path, option: tuple[str, ...], command: Sequence[str], account: str) -> StartFile:
     text = unit_text(UNIT, command, system=not option, account=account)
     systemctl = ("systemctl", *option)
-    start = ((*systemctl, "daemon-reload"), (*systemctl, "enable", "--now", UNIT))
-    stop = ((*systemctl, "disable", "--now", UNIT),)
-    return StartFile(USER if option else SYSTEM, folder / UNIT, text, start, stop)
+    # Not "enable --now": that leaves a worker alone that runs with the settings of before.
+    start = ((*systemctl, "daemon-reload"), (*systemctl, "enable", UNIT), (*systemctl, "restart", UNIT))
+    log = " ".join(("journalctl", *option, "-u", UNIT))
+    return StartFile(USER if option else SYSTEM, folder / UNIT, text, start, log)
+
+
+def stop_commands(kind: str) -> tuple[tuple[str, ...], ...]:
+    """What stops a unit's worker, and has it start no more."""
+    option = ("--user",) if kind == USER else ()
+    return (("systemctl", *option, "disable", "--now", UNIT),)
+
+
+def run(command: Sequence[str]) -> None:
+    """Run a command. Raises ClusterError bad_config with what it said if it fails."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise ClusterError("bad_config", f"{command[0]}: {error.strerror}") from None
+    if done.returncode:
+        words = f"{' '.join(command)} failed with status {done.returncode}: {done.stderr.strip()[:500]}"
+        raise ClusterError("bad_config", words)
 
 
 def unit_text(name: str, command: Sequence[str], *, system: bool, account: str = "", mark: str = MARK) -> str:
@@ -84,18 +104,15 @@ def unit_text(name: str, command: Sequence[str], *, system: bool, account: str =
 
 def _boot_script(config: Path, environ: Mapping[str, str]) -> StartFile:
     home = Path(environ.get("HOME") or Path.home())
-    path, pidfile = home / ".termux" / "boot" / "retire-worker", config.with_name("worker.pid")
+    path, log = home / ".termux" / "boot" / "retire-worker", config.with_name("worker.log")
     shell = str(Path(environ["PREFIX"]) / "bin" / "sh") if environ.get("PREFIX") else TERMUX_SHELL
-    log = config.with_name("worker.log")
-    command = worker_command(config, f"--pidfile={pidfile}", f"--logfile={log}")
-    text = boot_text(shell, command, pidfile)
-    return StartFile(TERMUX, path, text, ((str(path),),), ())
+    text = boot_text(shell, worker_command(config, f"--logfile={log}"))
+    return StartFile(TERMUX, path, text, ((str(path),),), str(log))
 
 
-def boot_text(shell: str, command: Sequence[str], pidfile: Path, mark: str = MARK) -> str:
+def boot_text(shell: str, command: Sequence[str], mark: str = MARK) -> str:
     """The boot script of Termux from its template."""
-    words = shlex.join(command)
-    return filled("retire-worker.sh", mark=mark, shell=shell, command=words, pidfile=shlex.quote(str(pidfile)))
+    return filled("retire-worker.sh", mark=mark, shell=shell, command=shlex.join(command))
 
 
 def filled(name: str, **values: str) -> str:
@@ -113,7 +130,7 @@ def unit_word(word: str) -> str:
 
 
 def is_ours(path: Path) -> bool:
-    """Whether a file was written by `join`."""
+    """Whether a file was written by `join`, here or elsewhere, and whether or not it was changed since."""
     try:
         return MARK in path.read_text("utf-8", errors="replace")
     except OSError:

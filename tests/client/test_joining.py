@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import os
@@ -16,6 +17,7 @@ from attrs import evolve, frozen
 
 from retirecluster.client.console import Console
 from retirecluster.client.joining import Joining, Plan
+from retirecluster.client.leaving import Leaving
 from retirecluster.client.start_files import (
     FOREGROUND,
     MARK,
@@ -47,6 +49,14 @@ while True:
 """
 
 
+SYSTEMCTL = """#!/bin/sh
+echo "$@" >> "HERE/systemctl.log"
+case "$*" in *restart*)
+    [ -e "HERE/alone" ] || { echo "{}" > "HERE/new"; mv "HERE/new" "HERE/worker data/cluster.json"; }
+esac
+"""
+
+
 @pytest.fixture
 def main_port() -> Any:
     """The port of a process that greets and answers pings as a main does."""
@@ -60,7 +70,8 @@ def main_port() -> Any:
 
 @frozen
 class Device:
-    """A device of the test's: a home folder, and a systemctl that only writes down how it was called."""
+    """A device of the test's: a home folder, and a systemctl that writes down how it was called. What that restarts is
+    let into a cluster at once, unless there is a file `alone`."""
 
     home: Path
 
@@ -81,12 +92,12 @@ class Device:
 
     def join(self, plan: Plan, dry: bool = False) -> str:
         out = io.StringIO()
-        assert Joining(Console(out, io.StringIO()), self.environ, dry).join(plan) == 0
+        assert Joining(Console(out, io.StringIO()), self.environ, dry, within_s=0.3).join(plan) == 0
         return out.getvalue()
 
     def leave(self, dry: bool = False) -> str:
         out = io.StringIO()
-        assert Joining(Console(out, io.StringIO()), self.environ, dry).leave(self.folder) == 0
+        assert Leaving(Console(out, io.StringIO()), dry).leave(self.folder) == 0
         return out.getvalue()
 
     def calls(self) -> list[str]:
@@ -98,7 +109,7 @@ class Device:
 def device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Device:
     programs = tmp_path / "bin"
     programs.mkdir()
-    (programs / "systemctl").write_text(f'#!/bin/sh\necho "$@" >> "{tmp_path}/systemctl.log"\n')
+    (programs / "systemctl").write_text(SYSTEMCTL.replace("HERE", str(tmp_path)))
     (programs / "systemctl").chmod(0o755)
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
     return Device(tmp_path)
@@ -121,13 +132,14 @@ def test_join_and_leave(device: Device, main_port: int) -> None:
     assert config.stat().st_mode & 0o777 == 0o600
     found = load_config("worker", {}, {}, str(config))
     assert found.items() >= (settings | {"data_dir": str(device.folder)}).items()
-    assert device.calls() == ["--user daemon-reload", "--user enable --now retire-worker.service"]
+    unit = "retire-worker.service"
+    assert device.calls() == ["--user daemon-reload", f"--user enable {unit}", f"--user restart {unit}"]
     (device.folder / "cluster.json").write_text("{}")
     (device.folder / "device_id").write_text("old-laptop\n")
     assert "would remove" in device.leave(dry=True)
     assert config.exists()
     device.leave()
-    assert device.calls()[2:] == ["--user disable --now retire-worker.service"]
+    assert device.calls()[3:] == ["--user disable --now retire-worker.service"]
     assert not device.unit.exists()
     assert [path.name for path in device.folder.iterdir()] == ["device_id"]
     with pytest.raises(ClusterError, match="nothing to undo"):
@@ -146,7 +158,7 @@ def test_where_no_main_answers_nothing_is_written(device: Device) -> None:
 def test_a_dry_run_only_shows(device: Device) -> None:
     said = device.join(device.plan("127.0.0.1:1"), dry=True)
     assert f"--- {device.unit}" in said
-    assert "would run: systemctl --user enable --now retire-worker.service" in said
+    assert "would run: systemctl --user restart retire-worker.service" in said
     assert not device.folder.exists()
     assert device.calls() == []
 
@@ -177,7 +189,77 @@ def test_settings_of_the_owner_stay(device: Device, main_port: int) -> None:
     device.join(plan)  # once more, over what it wrote itself
     config.write_text(json.dumps(kept | {"slots": 1}))
     assert "changed since" in device.leave()
-    assert json.loads(config.read_text())["slots"] == 1
+    assert json.loads(config.read_text()) == {"policy": {"only_when_charging": True}, "slots": 1}
+
+
+def test_only_settings_that_join_has_set_go(device: Device, main_port: int) -> None:
+    """Also those that were added between two joins, and those that join would have set the same."""
+    address = f"127.0.0.1:{main_port}"
+    device.folder.mkdir()
+    config = device.folder / "worker.json"
+    config.write_text('{"labels": {"room": "attic"}, "role": "nas"}')
+    settings = {"join": address, "role": "nas", "slots": 2, "tags": ["old"]}
+    device.join(device.plan(address, settings=settings))
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"policy": {"only_when_charging": True}, "slots": 3}))
+    device.join(device.plan(address, settings={"join": address, "device_id": "old-nas"}))
+    assert json.loads(config.read_text())["device_id"] == "old-nas"
+    assert "would keep" in device.leave(dry=True)
+    device.leave()
+    kept = {"labels": {"room": "attic"}, "role": "nas", "slots": 3, "policy": {"only_when_charging": True}}
+    assert json.loads(config.read_text()) == kept
+
+
+def test_a_unit_that_was_edited_is_kept(device: Device, main_port: int) -> None:
+    plan = device.plan(f"127.0.0.1:{main_port}")
+    device.join(plan)
+    written = device.unit.read_text()
+    device.join(plan)
+    edited = written.replace("[Service]", "[Service]\nNice=19")
+    device.unit.write_text(edited)
+    with pytest.raises(ClusterError, match=r"not as retire-cluster join wrote it.*--force"):
+        device.join(plan)
+    assert f"kept: {device.unit}" in device.leave()
+    assert device.unit.read_text() == edited
+    assert device.calls()[-1] == "--user disable --now retire-worker.service", "the device works no more all the same"
+    assert not (device.folder / "worker.json").exists()
+    with pytest.raises(ClusterError, match="--force"):
+        device.join(plan)
+    device.join(evolve(plan, force=True))
+    assert device.unit.read_text() == written
+
+
+def test_a_unit_for_another_folder_is_not_replaced(device: Device, main_port: int) -> None:
+    plan = device.plan(f"127.0.0.1:{main_port}")
+    device.join(plan)
+    before = device.unit.read_text()
+    with pytest.raises(ClusterError, match=r"not as retire-cluster join wrote it for .*elsewhere"):
+        device.join(evolve(plan, folder=device.home / "elsewhere"))
+    assert device.unit.read_text() == before
+
+
+def test_a_worker_that_is_not_let_in_has_not_joined(device: Device, main_port: int) -> None:
+    (device.home / "alone").touch()
+    with pytest.raises(ClusterError, match=r"not let in .*journalctl --user -u retire-worker.*leave") as error:
+        device.join(device.plan(f"127.0.0.1:{main_port}"))
+    assert error.value.code == "unreachable"
+    device.leave()
+
+
+def test_a_worker_that_cannot_be_told_to_end_is_named(
+    device: Device, main_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody holds the lock who has not signed it: nothing is removed, and leaving again says the same."""
+    monkeypatch.setattr("retirecluster.client.local_worker.SIGNED_WITHIN_S", 0.2)
+    device.join(device.plan(f"127.0.0.1:{main_port}"))
+    with (device.folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for _ in range(2):
+            with pytest.raises(ClusterError, match=r"a worker still runs on .*nothing was removed") as error:
+                device.leave()
+            assert error.value.code == "conflict"
+    assert (device.folder / "worker.json").exists()
+    device.leave()
+    assert not (device.folder / "worker.json").exists()
 
 
 def test_a_setting_that_makes_no_sense_is_refused_by_its_name(device: Device) -> None:

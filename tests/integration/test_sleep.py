@@ -104,6 +104,7 @@ def command_line(cluster: RealCluster, *words: str) -> subprocess.CompletedProce
     return subprocess.run(program, capture_output=True, text=True, timeout=60, check=False)
 
 
+@pytest.mark.slow  # it keeps away for 15 s after its command has returned
 def test_an_idle_device_sleeps_a_task_wakes_it_and_it_comes_back(sleeper: Sleeper, segment: socket.socket) -> None:
     cluster = sleeper.cluster
     sleeper.start()

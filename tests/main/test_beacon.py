@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -174,10 +174,10 @@ TWO = Announcement("c-2", "two\u2028", "10.0.0.2", 8080, 5000)
 def test_which_main_is_joined() -> None:
     assert chosen({"c-1": [ONE, MOVED]}, None) == [ONE, MOVED]
     assert chosen({"c-1": [ONE], "c-2": [TWO]}, "c-2") == [TWO]
-    with pytest.raises(ClusterError, match=r"no main was heard .*--join HOST:PORT"):
+    with pytest.raises(ClusterError, match=r"no main was heard .*instead of auto: HOST:PORT"):
         chosen({}, None)
     with pytest.raises(
-        ClusterError, match=r"several clusters .*c-1\) at 10\.0\.0\.1:8080.*c-2.*--join 10\.0\.0\.1:8080"
+        ClusterError, match=r"several clusters .*c-1\) at 10\.0\.0\.1:8080.*c-2.*instead of auto: 10\.0\.0\.1:8080"
     ):
         chosen({"c-1": [ONE], "c-2": [TWO]}, None)
     with pytest.raises(ClusterError, match=r"cluster c-3 was not heard, but .*c-1"):
@@ -193,7 +193,7 @@ class Silent(Discovery):
 
     heard: Ear
 
-    async def listen(self, wanted: str | None) -> Ear:
+    async def listen(self, wanted: str | None, stale: Collection[Address] = ()) -> Ear:
         return self.heard
 
 
@@ -234,6 +234,51 @@ async def test_a_main_that_has_moved_is_found_by_its_cluster(tmp_path: Path) -> 
         await here.stopListening()
         await other.stopListening()
         await pause(0)
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_known_address_and_the_announced_ones_take_turns(tmp_path: Path) -> None:
+    """All accept a connection and none lets this device in, until one does."""
+    ports = [listening(Factory.forProtocol(Protocol)) for _ in range(3)]
+    known, one, two = (each.getHost().port for each in ports)
+    home = Home(tmp_path / "cluster.json", auto=True)
+    home.joined("c-1", "127.0.0.1", known)
+    network = Silent(reactor)
+    network.heard = Ear("c-1")
+    for port in (one, two):
+        network.heard.hear(write_announcement(Announcement("c-1", "x", "127.0.0.1", port, 5000)), "127.0.0.1", 0.0)
+    tried: list[int] = []
+
+    def endpoint(at: Address) -> Any:
+        tried.append(at.port)
+        return TCP4ClientEndpoint(reactor, at.host, at.port)
+
+    async def connects() -> None:
+        protocol: Any = await FoundMain(home, network, endpoint).connect(Factory.forProtocol(Protocol))
+        protocol.transport.abortConnection()
+
+    try:
+        for _ in range(6):
+            await connects()
+        assert tried == [known, one, known, two, known, one]
+        home.joined("c-1", "127.0.0.1", two)
+        await connects()
+        assert tried[6:] == [two], "what has let it in is tried first"
+    finally:
+        for each in ports:
+            await each.stopListening()
+        await pause(0)
+
+
+@needs_multicast
+@pytest_twisted.ensureDeferred
+async def test_where_only_stale_addresses_are_heard_it_goes_on_listening(beacon: Callable[..., Beacon]) -> None:
+    """The second main speaks up after a while; the address of the first one has led to nothing before."""
+    beacon("twice-1", 18081)
+    later = reactor.callLater(1.2, beacon, "twice-1", 18082)
+    found = await discovery().find("twice-1", [Address("127.0.0.1", 18081)])
+    assert [each.port for each in found] == [18081, 18082]
+    assert not later.active()
 
 
 def dead_port(home: Home) -> int:

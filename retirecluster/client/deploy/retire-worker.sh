@@ -2,5 +2,4 @@
 # $mark
 # Termux:Boot runs this when the device has started.
 termux-wake-lock
-rm -f $pidfile
 exec $command

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from random import Random, SystemRandom
 from typing import Any
@@ -39,16 +40,21 @@ from retirecluster.main.cleaning import DAY_S, Cleaner
 from retirecluster.main.cluster import Cluster
 from retirecluster.main.device_tokens import DeviceTokens
 from retirecluster.main.events import EventBus
+from retirecluster.main.figures import Figures
 from retirecluster.main.file_store import FileStore, Quotas
+from retirecluster.main.health import Health
 from retirecluster.main.heartbeat import HeartbeatMonitor
 from retirecluster.main.histories import HistoryFile
 from retirecluster.main.household import Household
+from retirecluster.main.lag import LagMeter
+from retirecluster.main.limits import Limits
 from retirecluster.main.outputs import OutputBoard
 from retirecluster.main.registry import DeviceRegistry
 from retirecluster.main.requests import ClientRequests
 from retirecluster.main.scheduler import TaskScheduler
-from retirecluster.main.server import ClusterServer, Limits
+from retirecluster.main.server import ClusterServer
 from retirecluster.main.space import Reserve, Space
+from retirecluster.main.strangers import Strangers
 from retirecluster.main.task_files import TaskFiles
 from retirecluster.main.tokens import AdminToken
 from retirecluster.main.turns import Turns
@@ -121,6 +127,7 @@ class Rooms:
     household: Household
     histories: HistoryFile
     waker: Waker
+    lag: LagMeter
 
     @classmethod
     def build(
@@ -150,7 +157,7 @@ class Rooms:
         scheduler = Scheduler.create(limits, random or SystemRandom(), began)
         scheduler.queues.use(STRATEGIES[settings["placement"]])
         database.restore(scheduler, began)
-        events, outputs = EventBus(last_no=scheduler.ledger.last_event_no), OutputBoard()
+        events, outputs, figures = EventBus(last_no=scheduler.ledger.last_event_no), OutputBoard(), Figures()
 
         def deliver(turn: Turn, writes: WriteSet) -> None:
             desk.turn_done(turn)
@@ -163,18 +170,24 @@ class Rooms:
 
         if not reserve.make():
             log.warn("no room for the reserve of {size} bytes in {folder}", size=reserve.size_bytes, folder=folder)
-        turns = Turns(scheduler, database, reactor, moment, deliver, fatal, reached, make_room=reserve.give_back)
+        turns = Turns(
+            scheduler, database, reactor, moment, deliver, fatal, reached, make_room=reserve.give_back, figures=figures
+        )
         database.broken = turns.broken
         registry = DeviceRegistry(scheduler, turns, moment)
         files = _files(settings, database, scheduler, registry, reactor, moment)
-        desk = TaskScheduler(scheduler, database, turns, moment, space, files)
+        desk = TaskScheduler(scheduler, database, turns, moment, space, files, figures)
         tick_s = min(1.0, settings["offline_after_s"] / 4)
         histories = _histories(settings, reactor, moment)
-        heartbeat = HeartbeatMonitor(scheduler, registry, turns, events, reactor, moment, histories.history, tick_s)
+        heartbeat = HeartbeatMonitor(
+            scheduler, registry, turns, events, reactor, moment, histories.history, figures, tick_s
+        )
         household = Household(database, scheduler, registry, turns, reactor, moment, settings["policy"])
         household.restore(*database.read_now(load_txn))
         wake = (settings[name] for name in ("wake_on_lan", "wake_broadcast", "wake_port"))
         waker = Waker(scheduler, turns, reactor, moment, *wake)
+        connections = Limits(settings["max_connections"], settings["max_connections_per_peer"])
+        lag = LagMeter(reactor, figures.lag_s)
         cluster = Cluster(
             database,
             scheduler,
@@ -189,6 +202,8 @@ class Rooms:
             settings,
             household,
             waker,
+            figures,
+            Health(desk, lag, connections),
         )
         server = ClusterServer(
             server_id=database.cluster_id,
@@ -199,17 +214,21 @@ class Rooms:
             events=events,
             requests=ClientRequests(cluster, token),
             household=household,
-            limits=Limits(settings["max_connections"], settings["max_connections_per_peer"]),
+            limits=connections,
             heartbeat_interval_s=settings["heartbeat_interval_s"],
             task_limits=settings["task_limits"],
             clock=reactor,
             moment=moment,
+            figures=figures,
         )
         cleaner = Cleaner(
             scheduler=scheduler,
             database=database,
             reserve=reserve,
             files=files.store,
+            strangers=Strangers(
+                scheduler, heartbeat.history, turns, moment, settings["keep_unused_devices_days"] * DAY_S
+            ),
             keep_tasks_s=settings["keep_tasks_days"] * DAY_S,
             keep_events=settings["keep_events"],
             clock=reactor,
@@ -231,6 +250,7 @@ class Rooms:
             household,
             histories,
             waker,
+            lag,
         )
 
 
@@ -304,8 +324,11 @@ class MainNode(MultiService):
         # First, as it may fail: whoever connects is answered when the reactor runs, and threads would outlive an exit.
         for name, factory in (("port", rooms.server), ("web_port", self.site)):
             self.ports.append(_listen(self.reactor, settings[name], factory, host, name))
+        for name, port in zip(("port", "web_port"), self.ports, strict=True):
+            rooms.cluster.health_checks.listening[name] = partial(_is_open, port)
         rooms.files.port = self.web_port
         rooms.database.start()
+        rooms.lag.start()
         rooms.heartbeat.start()
         rooms.cleaner.start()
         rooms.household.start()
@@ -333,6 +356,7 @@ class MainNode(MultiService):
         rooms.household.stop()
         rooms.histories.stop()
         rooms.waker.stop()
+        rooms.lag.stop()
         if self.beacon is not None:
             await self.beacon.stop()
         for port in self.ports:
@@ -376,6 +400,11 @@ def _listen(reactor: Any, port: int, factory: Any, host: str, setting: str) -> I
         print(f"retire-main: {setting}: {host}:{port} cannot be used: {error.socketError}", file=sys.__stderr__)
         sys.exit(2)
     return listening
+
+
+def _is_open(port: IListeningPort) -> bool:
+    """Whether a port still listens: twisted's own lose their connection when they are closed, for whatever reason."""
+    return bool(getattr(port, "connected", True))
 
 
 def wants_beacon(settings: dict[str, Any]) -> bool:

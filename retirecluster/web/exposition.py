@@ -1,26 +1,41 @@
-"""Metrics for Prometheus, read from the cluster's state when they are asked for. Base units, and no task ids."""
+"""Metrics for Prometheus, read from the cluster's state when they are asked for. The names are in `metric_table`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
-from prometheus_client.metrics_core import Metric
+from prometheus_client import core as families
+from prometheus_client.metrics_core import Metric as Family
+from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
+from retirecluster.domain.devices import Presence
+from retirecluster.domain.distribution import Distribution
+from retirecluster.domain.lifecycle import FINAL, HELD_BY_DEVICE, State
+from retirecluster.domain.tasks import PRIORITIES
 from retirecluster.web.calls import Web
+from retirecluster.web.metric_table import BY_NAME, COUNTER, GAUGE, HISTOGRAM, INFO, METRICS, Metric
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+OPENMETRICS = "application/openmetrics-text"
+MAX_DEVICES = 1000
+"""Devices that have series of their own, those that are connected first: names are given by devices, without an end."""
+
+Sample = tuple[tuple[str, ...], Any]
+Samples = Mapping[str, Iterable[Sample]]
+"""By the name of a metric: its label values, and a number or a distribution."""
 
 
-def exposed(web: Web) -> bytes:
-    """Everything in the text format."""
+def exposed(web: Web, accept: str | None) -> tuple[bytes, str]:
+    """Everything in the text format, or as OpenMetrics for who asks for that; and the media type."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(ClusterCollector(web))
-    text: bytes = generate_latest(registry)
-    return text
+    if any(part.partition(";")[0].strip().lower() == OPENMETRICS for part in (accept or "").split(",")):
+        return openmetrics.generate_latest(registry), openmetrics.CONTENT_TYPE_LATEST
+    return generate_latest(registry), MEDIA_TYPE
 
 
 class ClusterCollector(Collector):
@@ -29,87 +44,159 @@ class ClusterCollector(Collector):
     def __init__(self, web: Web) -> None:
         self._web = web
 
-    def describe(self) -> Iterable[Metric]:
+    def describe(self) -> Iterable[Family]:
         """Nothing: else registering would collect."""
         return []
 
-    def collect(self) -> Iterator[Metric]:
+    def collect(self) -> Iterator[Family]:
         """Every metric, as of now."""
-        status = self._web.cluster.status()
-        yield InfoMetricFamily(
-            "retire_main",
-            "The main node",
-            {"version": status["version"], "cluster_id": status["cluster_id"]},
-        )
-        yield _gauge("retire_uptime_seconds", "Since the main started", status["uptime_s"])
-        yield from _counted(status)
-        yield from self._counters(status)
-        yield _gauge("retire_event_streams", "Open event streams", self._web.hub.readers)
-        yield _gauge("retire_web_connections", "Open web connections", self._web.connections())
-        yield from _devices(self._web.cluster.devices())
-
-    def _counters(self, status: dict[str, Any]) -> Iterator[Metric]:
-        cluster = self._web.cluster
-        for name, doc, value in (
-            ("retire_events", "Events in the log", status["event_no"]),
-            (
-                "retire_task_retries",
-                "Attempts after the first, since the start",
-                cluster.scheduler.ledger.retries,
-            ),
-            ("retire_store_commits", "Transactions since the start", cluster.desk.turns.commits),
-            ("retire_heartbeat_errors", "Ticks of the heartbeat monitor that failed", cluster.heartbeat.errors),
-        ):
-            yield CounterMetricFamily(name, doc, value)
+        found = readings(self._web)
+        for metric in METRICS:
+            yield family(metric, found[metric.name])
 
 
-def _gauge(name: str, doc: str, value: float) -> GaugeMetricFamily:
-    return GaugeMetricFamily(name, doc, value)
+def family(metric: Metric, samples: Iterable[Sample]) -> Family:
+    """A metric as prometheus_client has it."""
+    made = _MAKERS[metric.kind](metric)
+    for labels, value in samples:
+        if metric.kind == HISTOGRAM:
+            made.add_metric(labels, buckets_of(value), value.total)
+        else:
+            made.add_metric(labels, value)
+    return made
 
 
-def _counted(status: dict[str, Any]) -> Iterator[Metric]:
-    devices = GaugeMetricFamily("retire_devices", "Devices by status", labels=["status"])
-    for name, count in status["devices"].items():
-        if name != "total":
-            devices.add_metric([name], count)
-    yield devices
-    tasks = GaugeMetricFamily("retire_tasks", "Tasks by state, those that have ended included", labels=["state"])
-    for name, count in status["tasks"].items():
-        tasks.add_metric([name], count)
-    yield tasks
-    slots = GaugeMetricFamily("retire_slots", "Slots of devices that are online", labels=["state"])
-    slots.add_metric(["busy"], status["slots"]["busy"])
-    slots.add_metric(["free"], status["slots"]["total"] - status["slots"]["busy"])
-    yield slots
+def buckets_of(value: Distribution) -> list[tuple[str, float]]:
+    """Cumulated counts by upper bound, the last of which is infinite."""
+    bounds = [repr(float(bound)) for bound in value.bounds] + ["+Inf"]
+    return list(zip(bounds, value.cumulated(), strict=True))
 
 
-_DEVICE_GAUGES = (
-    ("retire_device_cpu_usage_ratio", "Processor use, 0 to 1", "cpu_usage", 0.01),
-    ("retire_device_memory_usage_ratio", "Memory use, 0 to 1", "memory_usage", 0.01),
-    ("retire_device_disk_usage_ratio", "Disk use, 0 to 1", "disk_usage", 0.01),
-    ("retire_device_temperature_celsius", "The hottest sensor", "temperature", 1.0),
-    ("retire_device_last_seen_seconds", "Since the last sign of life", "last_seen_s", 1.0),
-    ("retire_device_slots", "Tasks at the same time", "slots", 1.0),
-    ("retire_device_tasks", "Tasks that it holds", "assigned", 1.0),
+_MAKERS: dict[str, Callable[[Metric], Any]] = {
+    GAUGE: lambda each: families.GaugeMetricFamily(each.name, each.doc, labels=each.labels),
+    COUNTER: lambda each: families.CounterMetricFamily(each.name, each.doc, labels=each.labels),
+    HISTOGRAM: lambda each: families.HistogramMetricFamily(each.name, each.doc, labels=each.labels),
+    INFO: lambda each: families.InfoMetricFamily(each.name.removesuffix("_info"), each.doc),
+}
+
+
+def readings(web: Web) -> dict[str, Iterable[Sample]]:
+    """What every metric of the table says now."""
+    status = web.cluster.status()
+    return {**_main(web, status), **_tasks(web), **_devices(web, status), **_doors(web), **_store(web, status)}
+
+
+def _one(value: Any) -> list[Sample]:
+    return [] if value is None else [((), value)]
+
+
+def _by(counts: Mapping[str, float]) -> list[Sample]:
+    return [((name,), count) for name, count in counts.items()]
+
+
+def _main(web: Web, status: Mapping[str, Any]) -> Samples:
+    cluster = web.cluster
+    checks = cluster.health_checks.checks()
+    return {
+        "retire_main_info": [((), {name: status[name] for name in BY_NAME["retire_main_info"].labels})],
+        "retire_uptime_seconds": _one(status["uptime_s"]),
+        "retire_start_time_seconds": _one(cluster.began.wall_s),
+        "retire_incarnation": _one(status["incarnation"]),
+        "retire_health_check_ok": _by({each.name: 0 if each.problem else 1 for each in checks}),
+        "retire_reactor_lag_seconds": _one(cluster.figures.lag_s),
+    }
+
+
+def _tasks(web: Web) -> Samples:
+    cluster, ledger, now = web.cluster, web.cluster.scheduler.ledger, web.cluster.moment()
+    oldest = ledger.oldest_waiting()
+    age_s = 0.0 if oldest is None else max(0.0, cluster.scheduler.tasks.waited_s(oldest, now))
+    return {
+        "retire_tasks": _by({state.value: ledger.counts[state] for state in State}),
+        "retire_tasks_finished_total": _by({state.value: ledger.finished[state] for state in State if state in FINAL}),
+        "retire_task_attempts_total": _by(ledger.outcomes),
+        "retire_task_retries_total": _one(ledger.retries),
+        "retire_task_reassignments_total": _one(ledger.moved),
+        "retire_task_wait_seconds": _one(ledger.wait_s),
+        "retire_task_run_seconds": _one(ledger.run_s),
+        "retire_scheduling_seconds": _one(cluster.figures.scheduling_s),
+        "retire_queue_tasks": _by({PRIORITIES[each]: ledger.waiting[each] for each in range(len(PRIORITIES))}),
+        "retire_queue_oldest_seconds": _one(age_s),
+        "retire_leases": _one(sum(ledger.counts[state] for state in HELD_BY_DEVICE)),
+        "retire_results_refused_total": _by(cluster.figures.refused_results),
+    }
+
+
+_DEVICE_FIGURES = (
+    ("retire_device_cpu_usage_ratio", "cpu_usage", 0.01),
+    ("retire_device_memory_usage_ratio", "memory_usage", 0.01),
+    ("retire_device_disk_usage_ratio", "disk_usage", 0.01),
+    ("retire_device_temperature_celsius", "temperature", 1),
+    ("retire_device_last_seen_seconds", "last_seen_s", 1),
+    ("retire_device_slots", "slots", 1),
+    ("retire_device_tasks", "assigned", 1),
+    ("retire_device_trust_ratio", "trust", 1),
+    ("retire_device_tasks_completed_total", "completed", 1),
+    ("retire_device_tasks_failed_total", "failed", 1),
 )
 
 
-def _devices(devices: list[dict[str, Any]]) -> Iterator[Metric]:
-    up = GaugeMetricFamily("retire_device_up", "1 while the device is online", labels=["device_id", "role"])
-    for each in devices:
-        up.add_metric([each["device_id"], each["role"]], 1 if each["status"] == "online" else 0)
-    yield up
-    for name, doc, source, factor in _DEVICE_GAUGES:
-        family = GaugeMetricFamily(name, doc, labels=["device_id"])
-        for each in devices:
-            if isinstance(each[source], int | float):
-                family.add_metric([each["device_id"]], each[source] * factor)
-        yield family
-    for name, doc, source in (
-        ("retire_device_tasks_completed", "Tasks that it completed", "completed"),
-        ("retire_device_tasks_failed", "Tasks that failed on it", "failed"),
-    ):
-        counter = CounterMetricFamily(name, doc, labels=["device_id"])
-        for each in devices:
-            counter.add_metric([each["device_id"]], each[source])
-        yield counter
+def _devices(web: Web, status: Mapping[str, Any]) -> Samples:
+    slots, known = status["slots"], web.cluster.scheduler.devices
+    connected = {device_id for device_id, each in known.items() if each.presence is Presence.ONLINE}
+    listed = web.cluster.devices()
+    listed.sort(key=lambda each: each["device_id"] not in connected)  # stable: by id among those that are alike
+    shown = listed[:MAX_DEVICES]
+    by_status = {name: count for name, count in status["devices"].items() if name != "total"}
+    found: dict[str, Iterable[Sample]] = {
+        "retire_devices": _by(by_status),
+        "retire_slots": _by({"busy": slots["busy"], "free": slots["total"] - slots["busy"]}),
+        "retire_devices_not_shown": _one(len(listed) - len(shown)),
+        "retire_device_up": [
+            ((each["device_id"], each["role"]), 1 if each["device_id"] in connected else 0) for each in shown
+        ],
+        "retire_device_status": [((each["device_id"], each["status"]), 1) for each in shown],
+    }
+    for name, source, factor in _DEVICE_FIGURES:
+        numbers = ((each["device_id"], each[source]) for each in shown)
+        found[name] = [((key,), value * factor) for key, value in numbers if isinstance(value, int | float)]
+    return found
+
+
+def _doors(web: Web) -> Samples:
+    cluster, figures = web.cluster, web.cluster.figures
+    moved = {"in": web.files.store.taken_in_bytes, "out": web.files.store.given_out_bytes}
+    return {
+        "retire_heartbeats_total": _one(figures.heartbeats),
+        "retire_heartbeat_errors_total": _one(cluster.heartbeat.errors),
+        "retire_messages_total": figures.messages.items(),
+        "retire_messages_refused_total": _by(figures.refused_messages),
+        "retire_worker_connections": _one(cluster.health_checks.limits.open.total()),
+        "retire_web_connections": _one(web.connections()),
+        "retire_event_streams": _one(web.hub.readers),
+        "retire_http_requests_total": [
+            ((route, method, str(code)), count) for (route, method, code), count in figures.requests.items()
+        ],
+        "retire_file_bytes_total": _by(moved),
+    }
+
+
+def _store(web: Web, status: Mapping[str, Any]) -> Samples:
+    cluster, space = web.cluster, web.cluster.desk.space
+    path = cluster.database.path
+    return {
+        "retire_events_total": _one(status["event_no"]),
+        "retire_store_commits_total": _one(cluster.desk.turns.commits),
+        "retire_store_commit_seconds": _one(cluster.figures.commit_s),
+        "retire_store_size_bytes": _one(_size(path) + _size(Path(f"{path}-wal"))),
+        "retire_files_size_bytes": _one(web.files.store.used_bytes),
+        "retire_disk_free_bytes": _one(space.free()),
+        "retire_disk_min_free_bytes": _one(space.min_free_bytes),
+    }
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

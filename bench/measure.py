@@ -43,6 +43,12 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
 
 
+def cpu_with_children_s(pid: int) -> float:
+    """The same, with that of children which have ended."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return sum(map(int, fields[11:15])) / TICKS_PER_S
+
+
 def rss_kib(pid: int) -> int:
     """Resident memory of a process, in KiB."""
     match = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())

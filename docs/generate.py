@@ -12,6 +12,10 @@ from pathlib import Path
 
 from retirecluster.client.start_files import EXAMPLE_MARK, TERMUX_SHELL, boot_text, unit_text
 from retirecluster.config import KINDS, PREFIX
+from retirecluster.domain.commands.filter_table import FILTERS
+from retirecluster.domain.commands.grammar import usage
+from retirecluster.domain.commands.model import CLI, HTTP, TERMINAL, Command
+from retirecluster.domain.commands.table import COMMANDS, GROUPS
 from retirecluster.domain.devices import DEVICE_INFO, HARDWARE_SPECS, SYSTEM_METRICS
 from retirecluster.domain.errors import ERRORS
 from retirecluster.domain.failpoints import FAILPOINTS
@@ -20,6 +24,7 @@ from retirecluster.domain.lifecycle import TRANSITIONS, mermaid
 from retirecluster.domain.policy_fields import POLICY
 from retirecluster.domain.task_types import BUILT_IN
 from retirecluster.domain.tasks import TASK_FIELDS
+from retirecluster.web.metric_table import METRICS
 from retirecluster.web.routes import ROUTES
 from retirecluster.wire.messages import ENVELOPE, MESSAGES
 
@@ -124,6 +129,63 @@ def routes() -> str:
     return table(["address", "needs", "query", "body", "what it does"], rows)
 
 
+def prometheus() -> str:
+    """The table of metrics."""
+    rows = [[f"`{each.name}`", each.kind, ", ".join(f"`{name}`" for name in each.labels), each.doc] for each in METRICS]
+    return table(["metric", "type", "labels", "meaning"], rows)
+
+
+DOORS = {TERMINAL: "t", HTTP: "h", CLI: "s"}
+
+
+def commands() -> str:
+    """Every command, group by group."""
+    groups = {group.name: group for group in GROUPS}
+    parts = []
+    for name in dict.fromkeys(command.path[0] for command in COMMANDS if len(command.path) == 2):
+        group = groups[name]
+        alone = f" `{name}` alone is `{name} {group.default}`." if group.default else ""
+        inside = [command for command in COMMANDS if command.path[0] == name and len(command.path) == 2]
+        parts.append(f"### {name}\n\n{group.summary.capitalize()}.{alone}\n\n{_command_table(inside)}")
+    single = [command for command in COMMANDS if len(command.path) == 1]
+    return "\n".join([*parts, "### Commands of one word\n\n" + _command_table(single)])
+
+
+def _command_table(some: list[Command]) -> str:
+    rows = [
+        [
+            f"`{usage(command)}`",
+            "".join(letter for door, letter in DOORS.items() if door in command.doors),
+            "token" if command.role == "admin" else "",
+            _options(command),
+            command.summary + (f" (also `{'`, `'.join(command.aliases)}`)" if command.aliases else ""),
+            "; ".join(f"`{example}`" for example in command.examples),
+        ]
+        for command in some
+    ]
+    return table(["command", "in", "needs", "options", "what it does", "for example"], rows)
+
+
+def _options(command: Command) -> str:
+    if command.name in ("tasks submit", "call"):
+        return "those of `submit`"
+    return ", ".join(f"`{option.shown}`" for option in command.options)
+
+
+def filters() -> str:
+    """What may stand after `|`."""
+    rows = [
+        [
+            f"`{usage(each)}`",
+            each.summary,
+            "; ".join(f"`{option.shown}` {option.doc}" for option in each.options),
+            "; ".join(f"`{example}`" for example in each.examples),
+        ]
+        for each in FILTERS
+    ]
+    return table(["filter", "what comes through", "options", "for example"], rows)
+
+
 def failpoints() -> str:
     """The moments at which tests kill a daemon."""
     return table(["failpoint", "daemon", "what was done when the process dies, and what was not"], _failpoint_rows())
@@ -139,6 +201,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "worker-settings": settings("worker"),
     "errors": errors,
     "routes": routes,
+    "prometheus": prometheus,
     "task-fields": task_fields,
     "task-types": task_types,
     "policy": lambda: _fields(POLICY),
@@ -148,6 +211,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "transitions": transitions,
     "diagram": diagram,
     "failpoints": failpoints,
+    "commands": commands,
+    "filters": filters,
 }
 
 
@@ -166,9 +231,9 @@ def start_files() -> dict[Path, str]:
         text = unit_text(f"{name}.service", command, system=True, account="retire", mark=EXAMPLE_MARK)
         parts[ROOT / "deploy" / "systemd" / f"{name}.service"] = text
     folder = TERMUX_HOME / ".local/share/retirecluster/worker"
-    boot = ["twistd", "-n", f"--pidfile={folder}/worker.pid", f"--logfile={folder}/worker.log"]
+    boot = ["twistd", "-n", "--pidfile=", f"--logfile={folder}/worker.log"]
     boot += ["retire-worker", "--config", f"{folder}/worker.json"]
-    script = boot_text(TERMUX_SHELL, boot, folder / "worker.pid", EXAMPLE_MARK)
+    script = boot_text(TERMUX_SHELL, boot, EXAMPLE_MARK)
     return parts | {ROOT / "deploy" / "termux" / "retire-worker": script}
 
 

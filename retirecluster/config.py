@@ -100,6 +100,12 @@ MAIN = Record(
             "days after its end that a task is kept, with its result and its idempotency key",
             default=30.0,
         ),
+        Field(
+            "keep_unused_devices_days",
+            Number(0, 36_500),
+            "days after it was last heard of that a device is kept which never ran anything",
+            default=30.0,
+        ),
         Field("keep_events", Integer(1000, 10**12), "events that are kept: the newest", default=1_000_000),
         Field(
             "policy",

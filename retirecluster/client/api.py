@@ -147,6 +147,13 @@ class ClusterApi:
         """The result of a task that has ended; ClusterError (`not_finished`) before."""
         return await self.request("GET", f"tasks/{_quoted(task_id)}/result")
 
+    async def results(self, task_ids: Iterable[str]) -> Document:
+        """Results of at most 200 tasks: `{"results": [...], "unfinished": [{"task_id", "status"}], "unknown", "left"}`.
+
+        `unknown` are ids that are no tasks; `left` those to ask for again, because the answer was long enough.
+        """
+        return await self.request("GET", "tasks/results", params={"ids": ",".join(task_ids)})
+
     async def output(self, task_id: str, from_seq: int = 0) -> Document:
         """What it has printed so far: `{"epoch", "chunks": [{"seq", "stream", "data"}], "next_seq", "finished"}`."""
         return await self.request("GET", f"tasks/{_quoted(task_id)}/output", params={"from_seq": str(from_seq)})

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import binascii
 import importlib
+import os
 import pickle
 import sys
 import sysconfig
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from retirecluster.client.task_errors import TaskFailed, failure_of
 from retirecluster.domain.errors import ClusterError
 from retirecluster.domain.requirements import PICKLED
 
@@ -24,32 +27,38 @@ MAX_CALL_BYTES = 675_000
 """The longest pickle of a call: as base64 it fits a task."""
 
 
-class TaskFailed(Exception):
-    """A call that did not come to its end; `kind` says how: timeout, signal, died, cancelled, ..."""
-
-    def __init__(self, kind: str, message: str) -> None:
-        super().__init__(message)
-        self.kind = kind
+_PICKLING = threading.Lock()
+"""Which modules travel is a setting of cloudpickle for the whole process: one pickle at a time."""
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_PICKLING.acquire, after_in_parent=_PICKLING.release, after_in_child=_PICKLING.release)
 
 
-def pack(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+def pack(
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    inner: Callable[..., Any] | None = None,
+) -> dict[str, Any]:
     """The payload of a `python_call` task. Raises ClusterError where it cannot be made.
 
     The module of the function travels with it, unless it is an installed one, which the device has to have as well.
+    `inner` is the function whose module that is, where `function` only wraps it.
     """
-    if not callable(function):
-        raise ClusterError("bad_field", f"call: {function!r} is no function")
+    if not callable(inner or function):
+        raise ClusterError("bad_field", f"call: {inner or function!r} is no function")
     cloudpickle = _cloudpickle()
-    own = _own_module(function)
-    try:
-        if own is not None:
-            cloudpickle.register_pickle_by_value(own)
-        data: bytes = cloudpickle.dumps((function, args, dict(kwargs)), protocol=5)
-    except Exception as error:
-        raise ClusterError("bad_field", f"call: {function!r} or its arguments cannot be pickled: {error}") from error
-    finally:
-        if own is not None:
-            cloudpickle.unregister_pickle_by_value(own)
+    own = _own_module(inner or function)
+    with _PICKLING:
+        try:
+            if own is not None:
+                cloudpickle.register_pickle_by_value(own)
+            data: bytes = cloudpickle.dumps((function, args, dict(kwargs)), protocol=5)
+        except Exception as error:
+            what = f"call: {inner or function!r} or its arguments cannot be pickled: {error}"
+            raise ClusterError("bad_field", what) from error
+        finally:
+            if own is not None:
+                cloudpickle.unregister_pickle_by_value(own)
     if len(data) > MAX_CALL_BYTES:
         hint = "send large arguments as files"
         raise ClusterError("too_large", f"call: {len(data)} bytes pickled; at most {MAX_CALL_BYTES} fit a task: {hint}")
@@ -57,11 +66,15 @@ def pack(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[st
 
 
 def call_document(
-    function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], task: Mapping[str, Any]
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    task: Mapping[str, Any],
+    inner: Callable[..., Any] | None = None,
 ) -> dict[str, Any]:
-    """The task document of a call; `task` are more fields of it."""
-    name = getattr(function, "__qualname__", "")[:200]
-    return {"name": name, **task, "task_type": PICKLED, "payload": pack(function, args, kwargs)}
+    """The task document of a call; `task` are more fields of it, `inner` is what `function` wraps."""
+    name = str(getattr(inner or function, "__qualname__", ""))[:200]
+    return {"name": name, **task, "task_type": PICKLED, "payload": pack(function, args, kwargs, inner)}
 
 
 def unpack(result: Mapping[str, Any]) -> Any:
@@ -69,24 +82,39 @@ def unpack(result: Mapping[str, Any]) -> Any:
     traceback on the device as its cause; or TaskFailed."""
     output = result.get("output")
     told: Mapping[str, Any] = output if isinstance(output, dict) else {}
-    error = result.get("error") or {}
     if result.get("status") == "completed" and "pickle" in told:
-        return _read(told, "pickle")
-    failed = TaskFailed(str(error.get("kind") or "failed"), str(error.get("message") or "it failed"))
+        return _read(told, "pickle", result)
+    failed = failure_of(result)
     if "exception" not in told:
         raise failed
-    exception = _read(told, "exception")
+    try:
+        exception = _read(told, "exception", result)
+    except TaskFailed:  # of a class that is not here: its text has to do
+        raise failed from None
     if not isinstance(exception, BaseException):
         raise failed
     raise exception from failed
 
 
-def _read(told: Mapping[str, Any], name: str) -> Any:
+def value_of(result: Mapping[str, Any]) -> Any:
+    """What a task of any type gave: the value of a call, the output of others. Raises as `unpack`."""
+    output = result.get("output")
+    if isinstance(output, dict) and "python" in output and ("pickle" in output or "exception" in output):
+        return unpack(result)
+    if result.get("status") != "completed":
+        raise failure_of(result)
+    return output
+
+
+def _read(told: Mapping[str, Any], name: str, result: Mapping[str, Any]) -> Any:
     if told.get("python") != PYTHON:
-        raise TaskFailed(
-            "result", f"Python {PYTHON} here, the value was pickled by {told.get('python')}: {told.get('repr')}"
-        )
-    return pickle.loads(binascii.a2b_base64(told[name]))
+        other = f"Python {PYTHON} here, the value was pickled by {told.get('python')}: {told.get('repr')}"
+        raise TaskFailed("result", other, result)
+    try:
+        return pickle.loads(binascii.a2b_base64(told[name]))
+    except Exception as error:
+        what = f"{told.get('repr')} cannot be read here: {type(error).__name__}: {error}"
+        raise TaskFailed("result", what, result) from error
 
 
 def find_function(target: str) -> Callable[..., Any]:

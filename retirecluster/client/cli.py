@@ -9,25 +9,32 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from argparse import Namespace, RawDescriptionHelpFormatter
+from argparse import Namespace
 from collections.abc import Sequence
+from typing import Any
 
 from retirecluster import __version__
-from retirecluster.client.commands_call import add_call
-from retirecluster.client.commands_cluster import add_cluster, add_init, add_version
-from retirecluster.client.commands_devices import add_devices
-from retirecluster.client.commands_files import add_files, add_get
-from retirecluster.client.commands_household import add_signals
-from retirecluster.client.commands_join import add_join, add_leave
-from retirecluster.client.commands_local import add_demo, add_up
-from retirecluster.client.commands_store import add_backup, add_restore
-from retirecluster.client.commands_submit import add_submit
-from retirecluster.client.commands_tasks import add_tasks
+from retirecluster.client import (
+    commands_call,
+    commands_cluster,
+    commands_devices,
+    commands_files,
+    commands_household,
+    commands_join,
+    commands_local,
+    commands_log,
+    commands_store,
+    commands_submit,
+    commands_tasks,
+    commands_words,
+)
+from retirecluster.client.command_parser import add_commands, new_parser
+from retirecluster.client.completing import complete_words
 from retirecluster.client.console import Console, quiet_broken_pipe
 from retirecluster.client.context import Context
-from retirecluster.client.parsing import DEFAULTS, Parser, connection_options, format_options, split_command
-from retirecluster.client.tables import visible
+from retirecluster.client.parsing import DEFAULTS, Parser, split_command
 from retirecluster.domain.errors import ERRORS, ClusterError
+from retirecluster.render.cells import visible
 
 _DESCRIPTION = "Make the phones, laptops and single-board computers in your drawer work together."
 _EPILOG = """\
@@ -44,34 +51,35 @@ able, 5 no such thing or not in that state, 6 too late, 70 a mistake of ours, 13
 _SIGPIPE_EXIT = 141
 
 
+_HANDLERS = (
+    commands_call,
+    commands_cluster,
+    commands_devices,
+    commands_files,
+    commands_household,
+    commands_local,
+    commands_log,
+    commands_submit,
+    commands_tasks,
+)
+_LOCAL = (commands_cluster, commands_join, commands_store, commands_words)
+
+
+def runs() -> dict[str, dict[str, Any]]:
+    """What is run for each command, by its name: `run` under a reactor, or `run_now`."""
+    found: dict[str, dict[str, Any]] = {}
+    for module in _HANDLERS:
+        found |= {name: {"run": handler} for name, handler in module.HANDLERS.items()}
+    for local in _LOCAL:
+        found |= {name: {"run_now": handler} for name, handler in local.LOCAL.items()}
+    return found
+
+
 def build_parser() -> Parser:
     """The whole grammar of the command line."""
-    shared = [connection_options(), format_options()]
-    parser = Parser(
-        prog="retire-cluster",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        parents=shared,
-        formatter_class=RawDescriptionHelpFormatter,
-    )
+    parser = new_parser(description=_DESCRIPTION, epilog=_EPILOG)
     parser.add_argument("--version", action="version", version=f"retire-cluster {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands", parser_class=Parser)
-    add_submit(commands, shared)
-    add_call(commands, shared)
-    add_tasks(commands, shared)
-    add_get(commands, shared)
-    add_files(commands, shared)
-    add_devices(commands, shared)
-    add_cluster(commands, shared)
-    add_signals(commands, shared)
-    add_up(commands)
-    add_join(commands)
-    add_leave(commands)
-    add_demo(commands)
-    add_backup(commands)
-    add_restore(commands)
-    add_init(commands)
-    add_version(commands)
+    add_commands(parser, runs())
     return parser
 
 
@@ -82,7 +90,7 @@ def parse(arguments: Sequence[str]) -> Namespace | None:
     args = parser.parse_args(before, Namespace(**DEFAULTS))
     if args.command is None:
         return None
-    if after is not None and args.command != "submit":
+    if after is not None and not args.takes_rest:
         raise ClusterError("bad_field", f"only submit takes a command after --, not {args.command}")
     args.command_line = after
     return args
@@ -125,6 +133,8 @@ def _perform(arguments: Sequence[str], console: Console) -> int:
 
 
 def _dispatch(arguments: Sequence[str], console: Console) -> int:
+    if arguments[:1] == ["complete"]:  # for shells, and in no help
+        return complete_words(console, arguments[1:], os.environ)
     args = parse(arguments)
     if args is None:
         build_parser().print_help(console.out)

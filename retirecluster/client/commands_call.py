@@ -3,44 +3,16 @@
 from __future__ import annotations
 
 import json
-from argparse import Namespace, RawDescriptionHelpFormatter
+from argparse import Namespace
 from typing import TYPE_CHECKING, Any
 
-from retirecluster.client.context import Context, with_api
+from retirecluster.client.context import Context, Handlers, with_api
 from retirecluster.client.formats import show_json
-from retirecluster.client.parsing import Parser, duration
-from retirecluster.client.task_options import add_task_options, fields_from_options
+from retirecluster.client.task_options import fields_from_options
 from retirecluster.domain.errors import ClusterError
 
 if TYPE_CHECKING:
     from retirecluster.client.api import ClusterApi
-
-_EXAMPLES = """\
-examples:
-  retire-cluster call math:factorial 20
-  retire-cluster call mymodule:resize photo.jpg width=640
-  retire-cluster call --min-memory-gb 4 mymodule:train '[1, 2, 3]'
-
-An argument that is JSON (20, true, [1, 2], "text") is that value, any other one is a string; NAME=VALUE goes by
-name. Prints the value: a string as it is, else its repr; with --json as JSON. The exit code is 1 where the function
-raised an exception, which is shown with its traceback on the device.
-"""
-
-
-def add_call(commands: Any, parents: list[Parser]) -> None:
-    parser = commands.add_parser(
-        "call",
-        parents=parents,
-        help="call a Python function on a device",
-        description="Call a function of a module that can be imported here on a device, and print its value.",
-        epilog=_EXAMPLES,
-        formatter_class=RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("function", metavar="MODULE:FUNCTION", help="such as math:factorial")
-    parser.add_argument("arguments", nargs="*", metavar="ARGUMENT", help="as JSON, or text; NAME=VALUE by name")
-    parser.add_argument("--wait-timeout", type=duration, metavar="TIME", help="wait no longer than this")
-    add_task_options(parser)
-    parser.set_defaults(run=with_api(call))
 
 
 async def call(context: Context, args: Namespace, api: ClusterApi) -> int:
@@ -94,3 +66,6 @@ def _plain(value: Any) -> Any:
     except (TypeError, ValueError, RecursionError):
         return repr(value)
     return value
+
+
+HANDLERS: Handlers = {"call": with_api(call)}

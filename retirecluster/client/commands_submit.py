@@ -4,63 +4,24 @@ from __future__ import annotations
 
 import json
 import sys
-from argparse import Namespace, RawDescriptionHelpFormatter
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from retirecluster.client.context import Context, with_api
+from retirecluster.client.context import Context, Handlers, with_api
 from retirecluster.client.formats import show_json
 from retirecluster.client.live import LiveLines, bar
-from retirecluster.client.parsing import Parser, duration
-from retirecluster.client.tables import visible
-from retirecluster.client.task_options import add_task_options, fields_from_options, merged
+from retirecluster.client.task_options import fields_from_options, merged
 from retirecluster.domain.errors import ClusterError
 from retirecluster.domain.tasks import spec_from_document
 from retirecluster.domain.units import format_bytes
+from retirecluster.render.cells import visible
 
 if TYPE_CHECKING:
     from retirecluster.client.api import ClusterApi, Document
 
 Tasks = list[dict[str, Any]]
-
-_EXAMPLES = """\
-examples:
-  retire-cluster submit -- uname -a
-  retire-cluster submit --wait --type python_eval --payload '{"expression": "2 ** 64"}'
-  retire-cluster submit --input film.mov --output '*.mp4' -- ffmpeg -i film.mov film.mp4
-  retire-cluster submit --role mobile --timeout 2m -- ./convert.sh holiday.mp4
-  retire-cluster submit --file tasks.json
-  generate-tasks | retire-cluster submit -
-
-The exit code with --wait: 0 if the task completed, its own exit code if it failed with one (1 to 125), 6 if
-its time ran out, else 1. With several tasks: 0 if all completed, else 1.
-"""
-
-
-def add_submit(commands: Any, parents: list[Parser]) -> None:
-    parser = commands.add_parser(
-        "submit",
-        parents=parents,
-        help="submit a command or tasks",
-        usage="%(prog)s [options] -- COMMAND [ARGUMENT ...]\n       %(prog)s [options] --type TYPE [--payload JSON]\n"
-        "       %(prog)s [options] --file FILE | -",
-        description="Submit a command after --, one task by its type, or many from a file or standard input. "
-        "Prints the task ids, one a line.",
-        epilog=_EXAMPLES,
-        formatter_class=RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("input", nargs="*", metavar="-", help="read one JSON task a line from standard input")
-    parser.add_argument("--type", dest="task_type", metavar="TYPE", help="task type; `tasks types` lists them")
-    parser.add_argument("--payload", metavar="JSON", help="what the type takes, as a JSON object, or @FILE")
-    parser.add_argument("--file", metavar="FILE", help="JSON file: one task, a list of tasks; or one task a line")
-    parser.add_argument("--stdin", metavar="FILE", help="standard input of the command; - for this one's")
-    add_task_options(parser)
-    wait = parser.add_argument_group("waiting")
-    wait.add_argument("--wait", action="store_true", help="wait for the end, print the output, exit as the task did")
-    wait.add_argument("--wait-timeout", type=duration, metavar="TIME", help="wait no longer than this")
-    parser.unknown_option_hint = "a command and its options go after --, as: submit -- ls -l"
-    parser.set_defaults(run=with_api(submit))
 
 
 async def submit(context: Context, args: Namespace, api: ClusterApi) -> int:
@@ -237,3 +198,6 @@ def _read(path: str, option: str) -> str:
         raise ClusterError("bad_field", f"{option}: {path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ClusterError("bad_field", f"{option}: {path} is not UTF-8 text") from None
+
+
+HANDLERS: Handlers = {"submit": with_api(submit), "tasks submit": with_api(submit)}

@@ -10,40 +10,7 @@ from typing import TextIO
 
 from attrs import define
 
-_STYLES = {
-    "bold": "1",
-    "dim": "2",
-    "red": "31",
-    "green": "32",
-    "yellow": "33",
-    "blue": "34",
-    "cyan": "36",
-}
-_STATUS_STYLES = {
-    "completed": "green",
-    "online": "green",
-    "ok": "green",
-    "healthy": "green",
-    "running": "cyan",
-    "assigned": "cyan",
-    "retrying": "yellow",
-    "held": "yellow",
-    "cancelling": "yellow",
-    "draining": "yellow",
-    "paused": "yellow",
-    "cordoned": "yellow",
-    "disconnected": "yellow",
-    "asleep": "blue",
-    "suspect": "yellow",
-    "quarantined": "red",
-    "failed": "red",
-    "lost": "red",
-    "expired": "red",
-    "offline": "red",
-    "cancelled": "dim",
-    "queued": "",
-    "blocked": "",
-}
+from retirecluster.render.styles import status_styled, styled
 
 
 @define
@@ -85,13 +52,11 @@ class Console:
 
     def style(self, text: str, style: str) -> str:
         """The text in a style (`bold`, `dim`, a colour), or as it is where there are no colours."""
-        if not self.colour or not style:
-            return text
-        return f"\x1b[{_STYLES[style]}m{text}\x1b[0m"
+        return styled(text, style) if self.colour else text
 
     def status(self, text: str) -> str:
         """A status word, perhaps padded, in the colour of what it says."""
-        return self.style(text, _STATUS_STYLES.get(text.strip(), ""))
+        return status_styled(text) if self.colour else text
 
     def remeasure(self) -> None:
         """Take note of a terminal that was resized."""

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 Command = Callable[["Context", Namespace], Coroutine[Any, Any, int]]
 """A command that talks to the cluster; gives the exit code."""
 ApiCommand = Callable[["Context", Namespace, "ClusterApi"], Awaitable[int]]
+Handlers = dict[str, Command]
+"""What is run for commands of the table, by their names."""
+LocalHandlers = dict[str, Callable[[Console, Namespace], int]]
+"""The same for commands that need no reactor."""
 
 
 @frozen

@@ -23,11 +23,11 @@ from retirecluster.client.demo_report import Measured, report
 from retirecluster.client.demo_work import collect, in_one_process
 from retirecluster.client.live import LiveLines, bar
 from retirecluster.client.local import DEFAULT_PORT, DEFAULT_WEB_PORT, LOOPBACK, LocalCluster, WorkerProfile
-from retirecluster.client.tables import render_table
 from retirecluster.client.tracking import TaskTracker
 from retirecluster.client.up import choose_port, what_to_try
 from retirecluster.domain.errors import ClusterError
 from retirecluster.domain.units import format_bytes
+from retirecluster.render.tables import render_table
 
 JOB = "word-index"
 JOB_TIMEOUT_S = 600.0

@@ -6,9 +6,9 @@ from typing import Any
 
 from retirecluster.client.console import Console
 from retirecluster.client.live import LiveLines, bar
-from retirecluster.client.tables import pad, text_width
 from retirecluster.client.tracking import TaskTracker
 from retirecluster.domain.lifecycle import FINAL
+from retirecluster.render.cells import pad, text_width
 
 BAR_CELLS = 30
 PLAIN_EVERY_S = 2.0

@@ -11,8 +11,8 @@ from retirecluster.client.console import Console
 from retirecluster.client.demo_input import Input
 from retirecluster.client.demo_work import Merged, Outcome, merge
 from retirecluster.client.local import WorkerProfile
-from retirecluster.client.tables import render_pairs, render_table
 from retirecluster.domain.units import format_bytes
+from retirecluster.render.tables import render_pairs, render_table
 
 TOP_WORDS = 10
 PROBLEMS_SHOWN = 5

@@ -10,9 +10,11 @@ from collections.abc import Coroutine, Mapping
 from typing import Any, TypeVar
 
 from treq.client import HTTPClient
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.python.failure import Failure
 from twisted.web.client import Agent, HTTPConnectionPool
+from twisted.web.iweb import IBodyProducer
+from zope.interface import implementer
 
 from retirecluster.client.problems import error_from_failure, error_from_response, unreachable
 
@@ -76,8 +78,9 @@ class Exchange:
     async def _exchange(
         self, method: str, url: str, params: dict[str, str], body: bytes | None, headers: HeaderFields
     ) -> tuple[int, bytes]:
+        data = None if body is None else _Body(body)
         response = await self.client.request(
-            method, url, params=params, data=body, headers=headers, allow_redirects=False, reactor=self.reactor
+            method, url, params=params, data=data, headers=headers, allow_redirects=False, reactor=self.reactor
         )
         return response.code, await response.content()
 
@@ -88,6 +91,28 @@ class Exchange:
             return json.loads(content)["data"]
         except (ValueError, KeyError, TypeError):
             raise error_from_response(status, b"", self.server) from None
+
+
+@implementer(IBodyProducer)
+class _Body:
+    """A body that is in memory. What treq makes of bytes itself is sent by the global reactor, which may not run."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self.length = len(data)
+
+    def startProducing(self, consumer: Any) -> Deferred[None]:
+        consumer.write(self._data)
+        return succeed(None)
+
+    def pauseProducing(self) -> None:
+        """All of it is written at once."""
+
+    def resumeProducing(self) -> None:
+        """All of it is written at once."""
+
+    def stopProducing(self) -> None:
+        """All of it is written at once."""
 
 
 def connection_error(failure: Failure, server: str) -> BaseException:

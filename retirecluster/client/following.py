@@ -10,9 +10,9 @@ from twisted.internet.task import deferLater
 
 from retirecluster.client.api import ClusterApi, Document
 from retirecluster.client.console import Console
-from retirecluster.client.output_text import SafeOutput
-from retirecluster.client.tables import cut, visible
 from retirecluster.domain.errors import ClusterError
+from retirecluster.render.cells import cut, visible
+from retirecluster.render.output_text import SafeOutput
 
 FASTEST_POLL_S, SLOWEST_POLL_S = 0.2, 1.0
 TAIL_CHARS = 4096

@@ -7,7 +7,7 @@ import re
 from attrs import define, field
 
 from retirecluster.client.console import Console
-from retirecluster.client.tables import cut
+from retirecluster.render.cells import cut
 
 _HIDE_CURSOR, _SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
 _DONE, _LEFT = re.compile("━+"), re.compile("╌+")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from argparse import SUPPRESS, Action, ArgumentParser, HelpFormatter, Namespace
-from collections.abc import Sequence
+from argparse import SUPPRESS, Action, ArgumentParser, ArgumentTypeError, HelpFormatter, Namespace
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
-from retirecluster.client.formats import FORMATS
+from retirecluster.domain.commands.model import ANY, MAYBE, ONE, SOME, Argument, Kind, Option
 from retirecluster.domain.errors import ClusterError
 from retirecluster.domain.fields import nearest
-from retirecluster.domain.units import parse_duration_s
 
 
 class Parser(ArgumentParser):
@@ -64,52 +63,76 @@ class _Formatter(HelpFormatter):
         super().__init__(prog, max_help_position=32)
 
 
-def connection_options() -> Parser:
-    """The options of every command that talks to a main."""
-    parent = Parser(add_help=False)
-    group = parent.add_argument_group("which cluster")
-    # SUPPRESS: the same options exist before and after the command, and a default would undo the one given before.
-    group.add_argument("--server", metavar="URL", default=SUPPRESS, help="the main's web port (RETIRE_CLUSTER_SERVER)")
-    group.add_argument("--token", default=SUPPRESS, help="access token; --token-file keeps it out of process lists")
-    group.add_argument("--token-file", metavar="FILE", default=SUPPRESS, help="file that holds the token")
-    group.add_argument(
-        "--data-dir",
-        metavar="DIR",
-        default=SUPPRESS,
-        help="data folder of a main here, for its token (RETIRE_CLUSTER_DATA_DIR)",
+def add_options(parser: ArgumentParser, options: Iterable[Option], *, optional: bool = False) -> None:
+    """Give a parser options of the table, under their headings.
+
+    With `optional` one that is not given leaves no trace: the same options exist before and after the command, and a
+    default would undo the one given before.
+    """
+    places: dict[str, Any] = {}
+    for option in options:
+        key = option.either or option.heading
+        if key not in places:
+            places[key] = _place(parser, option)
+        _add_option(places[key], option, SUPPRESS if optional or option.key in DEFAULTS else option.default)
+
+
+def _place(parser: ArgumentParser, option: Option) -> Any:
+    if option.either:
+        return parser.add_mutually_exclusive_group()
+    return parser.add_argument_group(option.heading) if option.heading else parser
+
+
+def _add_option(place: Any, option: Option, default: Any) -> None:
+    doc = option.doc.replace("%", "%%")
+    if option.kind is None:
+        place.add_argument(
+            *option.flags, dest=option.key, action="store_true", default=False if default is None else default, help=doc
+        )
+        return
+    more: dict[str, Any] = {"nargs": "?", "const": option.alone} if option.alone is not None else {}
+    place.add_argument(
+        *option.flags,
+        dest=option.key,
+        action="append" if option.repeated else "store",
+        type=_reader(option.kind),
+        metavar=option.metavar or None,
+        choices=option.choices or None,
+        required=option.required,
+        default=default,
+        help=doc,
+        **more,
     )
-    return parent
 
 
-def format_options() -> Parser:
-    """The options of every command that shows something."""
-    parent = Parser(add_help=False)
-    group = parent.add_argument_group("how to show it")
-    group.add_argument("--format", "-o", choices=FORMATS, default=SUPPRESS, help="table (default), json, csv or tsv")
-    group.add_argument(
-        "--watch",
-        nargs="?",
-        type=_seconds,
-        const=2.0,
-        metavar="TIME",
-        default=SUPPRESS,
-        help="show it again every TIME (2s)",
-    )
-    return parent
+def add_arguments(parser: ArgumentParser, arguments: Iterable[Argument]) -> None:
+    """Give a parser arguments of the table."""
+    nargs = {ONE: None, MAYBE: "?", SOME: "+", ANY: "*"}
+    for each in arguments:
+        parser.add_argument(
+            each.name,
+            nargs=nargs[each.count],
+            type=_reader(each.kind),
+            metavar=each.metavar or None,
+            choices=each.choices or None,
+            help=each.doc.replace("%", "%%"),
+        )
 
 
-def _seconds(text: str) -> float:
-    return max(0.1, parse_duration_s(text))
+def _reader(kind: Kind) -> Callable[[str], Any]:
+    """How argparse reads a word of that kind: what is wrong with it is said in the kind's words."""
 
+    def read(text: str) -> Any:
+        try:
+            return kind.read(text)
+        except ValueError as error:
+            raise ArgumentTypeError(str(error)) from None
 
-def duration(text: str) -> float:
-    """The `type` of an option that takes a duration; gives seconds."""
-    return parse_duration_s(text)
+    return read
 
-
-duration.__name__ = _seconds.__name__ = "duration"
 
 DEFAULTS = {"server": None, "token": None, "token_file": None, "data_dir": None, "format": "table", "watch": None}
+"""Of the options that stand before the command, too."""
 
 
 def split_command(arguments: Sequence[str]) -> tuple[list[str], list[str] | None]:
@@ -121,4 +144,4 @@ def split_command(arguments: Sequence[str]) -> tuple[list[str], list[str] | None
     return words[:at], words[at + 1 :]
 
 
-__all__ = ["DEFAULTS", "Namespace", "Parser", "connection_options", "duration", "format_options", "split_command"]
+__all__ = ["DEFAULTS", "Namespace", "Parser", "add_arguments", "add_options", "split_command"]

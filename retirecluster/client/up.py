@@ -12,9 +12,9 @@ from pathlib import Path
 from retirecluster.client.context import Context
 from retirecluster.client.local import DEFAULT_PORT, DEFAULT_WEB_PORT, LOOPBACK, LocalCluster, WorkerProfile, free_port
 from retirecluster.client.settings import DEFAULT_SERVER
-from retirecluster.client.tables import render_pairs
 from retirecluster.config import default_data_dir
 from retirecluster.domain.errors import ClusterError
+from retirecluster.render.tables import render_pairs
 
 
 async def up(context: Context, args: Namespace) -> int:

@@ -14,7 +14,6 @@ from attrs import evolve, field, frozen
 from retirecluster.domain.fields import (
     Boolean,
     Field,
-    FieldType,
     Integer,
     ListOf,
     MapOf,
@@ -23,6 +22,7 @@ from retirecluster.domain.fields import (
     Record,
     Text,
 )
+from retirecluster.domain.parts import known_part
 from retirecluster.domain.schemas import PayloadSchema, read_schemas
 
 NAME = Text(max_length=128, min_length=1)
@@ -156,18 +156,10 @@ SYSTEM_METRICS = Record(
 
 def known_metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """Checked system metrics without what the tables do not name: whatever else a device sends is not kept."""
-    return {
-        name: _known_part(SYSTEM_METRICS.by_name[name].type, value)
-        for name, value in metrics.items()
-        if name in SYSTEM_METRICS.by_name and value is not None
-    }
-
-
-def _known_part(kind: FieldType, value: Any) -> Any:
-    record = kind.types[-1] if isinstance(kind, OneOf) else kind
-    if isinstance(record, Record) and isinstance(value, dict):
-        return {name: each for name, each in value.items() if name in record.by_name}
-    return value
+    known: dict[str, Any] = known_part(
+        SYSTEM_METRICS, {name: each for name, each in metrics.items() if each is not None}
+    )
+    return known
 
 
 class Presence(str, Enum):
@@ -236,7 +228,7 @@ def profile_from_register(device_id: str, data: Mapping[str, Any]) -> DeviceProf
         architecture=(info.get("architecture") or "").lower(),
         python_version=info.get("python_version") or "",
         role=(info.get("role") or "worker").lower(),
-        cpu_cores=specs.get("cpu_cores") or 0,
+        cpu_cores=min((each for each in (specs.get("cpu_cores"), data.get("cpus_offered")) if each), default=0),
         memory_bytes=specs.get("memory_total") or 0,
         storage_bytes=(specs.get("disk_space") or 0) if disk is None else disk,
         gpu=bool(specs.get("gpu")),

@@ -68,6 +68,7 @@ ERRORS = _table(
     # capacity and condition
     ErrorKind("queue_full", "operator", 503, 4, "The queue holds as many tasks as the configuration allows."),
     ErrorKind("shutting_down", "operator", 503, 4, "The main node is stopping; try again when it is back."),
+    ErrorKind("not_ready", "operator", 503, 4, "The main node cannot do its work; the problem names what fails."),
     ErrorKind("store_busy", "operator", 503, 4, "The database did not answer in time; try again."),
     ErrorKind("no_space", "operator", 507, 4, "The disk of the main node is almost full."),
     ErrorKind("bad_config", "operator", 500, 2, "The configuration has a mistake."),

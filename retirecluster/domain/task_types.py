@@ -203,6 +203,7 @@ BUILT_IN = _types(
                 Field("keywords", MapOf(Anything(), 256), "its arguments by name"),
                 Field("call", PICKLE, "instead: (function, arguments, keywords), pickled by cloudpickle, as base64"),
                 Field("python", PYTHON, "the Python that pickled it: no other can read it", nullable=True),
+                Field("retry_exceptions", Boolean(), "false: an exception that it raises ends the task", nullable=True),
             ),
             closed=True,
         ),
@@ -210,7 +211,7 @@ BUILT_IN = _types(
         runs_code=True,
         warm=True,
         rules=_call_rules,
-        rules_doc="`function`, or `call` and `python`, are needed; `retire-cluster call` and `Client.call` write them.",
+        rules_doc="`function`, or `call` and `python`, are needed; `call` on the command line writes them.",
     ),
     TaskType(
         "command",

@@ -62,7 +62,7 @@ def format_bytes(size_bytes: float) -> str:
     """A size in binary units with three significant digits: `512 B`, `1.5 KiB`, `16 GiB`."""
     size = float(size_bytes)
     for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024:
+        if size < 999.5:  # three digits would not show what is above
             return f"{size:.3g} {unit}"
         size /= 1024
     return f"{size:.3g} TiB"

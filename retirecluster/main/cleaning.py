@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 from retirecluster.domain.scheduler import Moment, Scheduler
 from retirecluster.main.file_store import FileStore
 from retirecluster.main.space import Reserve
+from retirecluster.main.strangers import Strangers
 from retirecluster.store import cleanup
 from retirecluster.store.database import Database
 
@@ -35,6 +36,7 @@ class Cleaner:
     database: Database
     reserve: Reserve
     files: FileStore
+    strangers: Strangers
     keep_tasks_s: float
     keep_events: int
     clock: IReactorTime
@@ -76,7 +78,9 @@ class Cleaner:
 
     async def clean(self) -> int:
         """One round; how many rows were removed. Counts of final states are of tasks that are kept: they shrink."""
-        before_at = await self._retention_at() - self.keep_tasks_s
+        retention_at = await self._retention_at()
+        before_at = retention_at - self.keep_tasks_s
+        self.strangers.forget(retention_at)
         removed = await self._batches(cleanup.forget_tasks_txn, before_at)
         removed += await self._batches(cleanup.forget_events_txn, self.keep_events)
         removed += await self._batches(cleanup.forget_refused_txn, before_at)

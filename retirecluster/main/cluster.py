@@ -13,13 +13,15 @@ from twisted.internet.interfaces import IReactorTime
 from retirecluster import __version__
 from retirecluster.domain.audit import ADMIN
 from retirecluster.domain.errors import ClusterError
-from retirecluster.domain.explain import explain
+from retirecluster.domain.explain import explain, explain_copy, suspended_words
 from retirecluster.domain.lifecycle import FINAL, State
 from retirecluster.domain.scheduler import Moment, Scheduler
-from retirecluster.domain.scheduler.placement import RequirementClass
+from retirecluster.domain.scheduler.shelves import RequirementClass
 from retirecluster.domain.tasks import TaskSpec
 from retirecluster.main import views
 from retirecluster.main.events import EventBus
+from retirecluster.main.figures import Figures
+from retirecluster.main.health import Health
 from retirecluster.main.heartbeat import HeartbeatMonitor
 from retirecluster.main.household import Household
 from retirecluster.main.outputs import OutputBoard
@@ -58,6 +60,8 @@ class Cluster:
     settings: dict[str, Any]
     household: Household
     waker: Waker
+    figures: Figures
+    health_checks: Health
 
     # -- the cluster
 
@@ -81,17 +85,8 @@ class Cluster:
         }
 
     def health(self) -> dict[str, Any]:
-        """Whether the main works: `ok`, or what is wrong."""
-        problems = []
-        if self.desk.turns.stopped:
-            problems.append("the store takes no writes")
-        if not self.desk.accepting:
-            problems.append("stopping")
-        if self.desk.turns.busy_s():
-            problems.append(f"another program has kept the database locked for {self.desk.turns.busy_s():.0f} s")
-        if self.desk.space.problem():
-            problems.append(f"no new tasks are taken in: {self.desk.space.problem()}")
-        return {"status": "ok" if not problems else "failing", "problems": problems, "version": __version__}
+        """Whether the main works: `ok` or `failing`, what is wrong, and each check with its figure."""
+        return self.health_checks.document()
 
     # -- tasks
 
@@ -122,6 +117,8 @@ class Cluster:
             if live.queue not in reasons:
                 reasons[live.queue] = self.why(live.task_id)["reason"]
             document["reason"] = reasons[live.queue]
+        elif document["status"] == State.RUNNING.value:
+            document["reason"] = suspended_words(live, self.scheduler.devices) or document["reason"]
 
     async def wait(self, task_id: str, timeout_s: float) -> dict[str, Any]:
         """The task once it has ended, or as it stands after `timeout_s`."""
@@ -157,6 +154,23 @@ class Cluster:
             raise ClusterError("not_finished", f"{task_id} is {state}; wait for its end with ?wait= on the task")
         return result_document(task_id, state, reason, epoch, document or {})
 
+    async def results(self, task_ids: Sequence[str], max_bytes: int) -> dict[str, Any]:
+        """The results of those that have ended, how the others stand, and what more than `max_bytes` left unread."""
+        rows = await self.database.read(reads.results_txn, task_ids, max_bytes)
+        found = [row for row in rows if row is not None]
+        ended = [row for row in found if State(row[1]) in FINAL]
+        live = {row[0]: self.scheduler.task(row[0]) for row in found if State(row[1]) not in FINAL}
+        return {
+            "results": [result_document(row[0], row[1], row[2], row[3], row[4] or {}) for row in ended],
+            "unfinished": [
+                {"task_id": row[0], "status": row[1] if (task := live[row[0]]) is None else task.state.value}
+                for row in found
+                if row[0] in live
+            ],
+            "unknown": [task_id for task_id, row in zip(task_ids, rows, strict=False) if row is None],
+            "left": list(task_ids[len(rows) :]),
+        }
+
     async def output(self, task_id: str, from_seq: int) -> dict[str, Any]:
         """What a task printed: pieces while it runs, the kept end of it afterwards."""
         live = self.outputs.read(task_id, from_seq)
@@ -185,7 +199,9 @@ class Cluster:
         task = self.scheduler.task(task_id)
         if task is None:
             raise ClusterError("not_found", f"{task_id} is not waiting or running")
-        return explain(task, self.scheduler.devices.values(), self.waker.away)
+        told = explain(task, self.scheduler.devices.values(), self.waker.away, self.waker.when_woken)
+        copy = self.scheduler.verifications.live_copy(task)
+        return told if copy is None else explain_copy(task, self.why(copy.task_id))
 
     async def explain(self, task_id: str) -> dict[str, Any]:
         """`why`, also for tasks that have ended."""
@@ -193,7 +209,7 @@ class Cluster:
             return self.why(task_id)
         document = await self.task(task_id)
         names = ("task_id", "status", "reason")
-        return {name: document[name] for name in names} | {"devices": [], "hint": "", "nearest": []}
+        return {name: document[name] for name in names} | {"devices": [], "hint": "", "nearest": [], "copy": None}
 
     async def cancel(self, task_id: str, reason: str, by: str = ADMIN) -> str:
         """Cancel a task; its state now."""

@@ -27,6 +27,7 @@ from retirecluster.domain.scheduler import Moment
 from retirecluster.domain.units import format_bytes
 from retirecluster.store import files as rows
 from retirecluster.store.database import Database
+from retirecluster.store.file_backup import place_of
 from retirecluster.store.folder import sync
 
 T = TypeVar("T")
@@ -127,6 +128,9 @@ class FileStore:
     quotas: Quotas
     used_bytes: int = 0
     """What all contents take up, those that are still coming included."""
+    taken_in_bytes: int = 0
+    given_out_bytes: int = 0
+    """Of contents, since the start."""
     _parts: dict[str, Part] = field(factory=dict)
     _locks: dict[str, DeferredLock] = field(factory=dict)
 
@@ -149,7 +153,7 @@ class FileStore:
             # What lies there under its name is whole: it was checked before, and the main died before it said so.
             self.database.change_at_start(rows.reconcile_txn, lost, new, self.moment().wall_s)
         for each in lost:
-            self._place(each).unlink(missing_ok=True)
+            place_of(self.folder, each).unlink(missing_ok=True)
         self.used_bytes = sum(size for each, size in there.items() if each not in lost) + coming
 
     def _contents(self) -> Iterator[Path]:
@@ -189,6 +193,7 @@ class FileStore:
             except BaseException:
                 self.used_bytes -= len(data)
                 raise
+            self.taken_in_bytes += len(data)
             if part.length < whole_bytes:
                 return Received(part.length, False)
             await self._complete(digest, owner, part)
@@ -223,7 +228,7 @@ class FileStore:
         if await self.database.read(rows.file_txn, digest) is not None:  # another uploader was first
             await self._drop(part)
             return
-        await self.in_thread(part.settle, self._place(digest))
+        await self.in_thread(part.settle, place_of(self.folder, digest))
         await self.database.change(rows.put_file_txn, digest, part.length, self.moment().wall_s)
 
     async def _part(self, digest: str, owner: str, *, make: bool = True) -> Part | None:
@@ -247,11 +252,15 @@ class FileStore:
         """A descriptor of a content, which the caller closes, and its size in bytes. Raises ClusterError not_found."""
         try:
             descriptor: int = await self.in_thread(
-                os.open, self._place(digest), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+                os.open, place_of(self.folder, digest), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
             )
         except FileNotFoundError:
             raise ClusterError("not_found", f"there is no file {digest} here") from None
         return descriptor, os.fstat(descriptor).st_size
+
+    def gave(self, size_bytes: int) -> None:
+        """So much of a content was sent."""
+        self.given_out_bytes += size_bytes
 
     # -- removing
 
@@ -286,7 +295,7 @@ class FileStore:
             if not await self.database.change(rows.forget_file_txn, digest, before_at):
                 return False
             # The row went first: should the main die here, the file is found at the next start, and goes a day later.
-            size: int = await self.in_thread(_remove, self._place(digest))
+            size: int = await self.in_thread(_remove, place_of(self.folder, digest))
             self.used_bytes -= size
         return True
 
@@ -297,9 +306,6 @@ class FileStore:
             self.used_bytes -= size
 
     # -- inside
-
-    def _place(self, digest: str) -> Path:
-        return self.folder / digest[:2] / digest[2:4] / digest
 
     def _key(self, digest: str, owner: str) -> str:
         return f"{digest}.{sha256(owner.encode()).hexdigest()[:16]}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from attrs import define, field
@@ -11,14 +11,17 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
+from retirecluster.domain.audit import actor_of, short
 from retirecluster.domain.devices import known_metrics
+from retirecluster.domain.fields import Problem
 from retirecluster.domain.history import History
 from retirecluster.domain.lifecycle import FINAL
 from retirecluster.domain.scheduler import Moment, Scheduler
 from retirecluster.main.events import EventBus
+from retirecluster.main.figures import Figures
 from retirecluster.main.registry import DeviceRegistry
 from retirecluster.main.turns import Turns
-from retirecluster.wire.messages import Message
+from retirecluster.wire.messages import MAX_LEFT_OUT, Message
 
 log = Logger()
 RATE_WINDOW = 60
@@ -36,6 +39,7 @@ class HeartbeatMonitor:
     clock: IReactorTime
     moment: Callable[[], Moment]
     history: History
+    figures: Figures
     tick_s: float = 1.0
     ended_samples: deque[tuple[float, int]] = field(factory=lambda: deque(maxlen=RATE_WINDOW))
     errors: int = 0
@@ -60,14 +64,23 @@ class HeartbeatMonitor:
         device = self.registry.get(device_id)
         now = self.moment()
         renewed, stop = self.scheduler.heartbeat(device, metrics, keys, now)
+        self.figures.heartbeats += 1
         self.history.add(device_id, metrics, len(device.attempts), now.mono_s)
         if self.events.watchers:
             told = {"device_id": device_id, "event": "heartbeat", "system_metrics": metrics, "status": device.status}
             self.events.tell("heartbeat", told, device_id=device_id)
         self.registry.claims_refused(device, len(keys or ()), stop, late_is_fine=True)
+        if message.left_out:
+            fields = [short(each.path) for each in message.left_out[:MAX_LEFT_OUT]]
+            self.scheduler.ledger.audit_refusal(
+                now, actor_of(device_id, ""), "report.left_out", device_id, fields=fields
+            )
         self.turns.ask_lazily()
-        lease_s = self.scheduler.settings.lease_s
-        return {"renewed": attempts_json(renewed), "stop": stopped_json(stop, self.scheduler), "lease_s": lease_s}
+        return {
+            "renewed": attempts_json(renewed),
+            "stop": stopped_json(stop, self.scheduler),
+            "lease_s": self.scheduler.settings.lease_s,
+        } | ({"left_out": left_out_json(message.left_out)} if message.left_out else {})
 
     def check_device_timeouts(self) -> list[str]:
         """Devices that are offline from now on; their connections are ended."""
@@ -113,3 +126,8 @@ def attempts_json(keys: list[tuple[str, int]]) -> list[dict[str, Any]]:
 def stopped_json(keys: list[tuple[str, int]], scheduler: Scheduler) -> list[dict[str, Any]]:
     """The same for attempts that are to be stopped; `final` where nothing of the task follows."""
     return [{"task_id": task_id, "epoch": epoch, "final": scheduler.task(task_id) is None} for task_id, epoch in keys]
+
+
+def left_out_json(problems: Sequence[Problem]) -> list[dict[str, Any]]:
+    """What of a heartbeat was not taken in, by field."""
+    return [{"field": each.path[:400], "message": each.message[:2000]} for each in problems[:MAX_LEFT_OUT]]

@@ -37,11 +37,13 @@ class HistoryFile:
         """Read what an earlier life kept. Blocking; a file that cannot be used is left out, and said."""
         now = self.moment()
         try:
-            self.history.devices = store.decode(self.path.read_bytes(), now.mono_s, now.wall_s).devices
+            found = store.decode(self.path.read_bytes(), now.mono_s, now.wall_s)
         except FileNotFoundError:
             return
         except (OSError, ValueError) as error:
             log.warn("the devices' histories begin anew: {path}: {why}", path=self.path, why=str(error))
+        else:
+            self.history.devices, self.history.beginning_s = found.devices, found.beginning_s
 
     def start(self) -> None:
         """Write it every few hours from now on."""

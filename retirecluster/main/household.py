@@ -27,6 +27,7 @@ from retirecluster.store.database import Database
 log = Logger()
 MAX_SIGNALS = 256
 LONGEST_S = 31 * 86_400.0
+NO_REST = {"for_s": 0, "running": CONTINUE}
 
 
 @frozen
@@ -240,9 +241,10 @@ class Household:
                 self.registry.broadcast_message("rest", self._rest_message(each), [each])
 
     def _rest_message(self, device_id: str) -> dict[str, Any]:
-        rest = self.scheduler.pauses.rest_of(device_id)
-        if rest is None:
-            return {"for_s": 0, "running": CONTINUE}
+        first, *also = [self._rest_data(each) for each in self.scheduler.pauses.rests_of(device_id)] or [NO_REST]
+        return first | ({"also": also} if also else {})
+
+    def _rest_data(self, rest: Rest) -> dict[str, Any]:
         left_s = max(0.001, rest.until_mono_s - self.moment().mono_s)
         return {"for_s": round(left_s, 3), "running": rest.running, "reason": rest.reason[:1000]}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.defer import Deferred, DeferredList, ensureDeferred
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import connectionDone
@@ -77,6 +77,7 @@ class MainPeer(JsonLines):
         except ClusterError as error:
             self.refuse(error)
             return
+        self.server.figures.messages["in", message.name] += 1
         if self._deadline is not None and self._deadline.active():
             self._deadline.reset(REGISTER_WITHIN_S)
         self._handle(message)
@@ -101,15 +102,7 @@ class MainPeer(JsonLines):
 
     async def answered(self) -> None:
         """Returns once all messages that came so far have been dealt with."""
-        for each in list(self._answering):
-            waiting: Deferred[None] = Deferred()
-            each.addBoth(self._dealt_with, waiting)
-            await waiting
-
-    @staticmethod
-    def _dealt_with(result: object, waiting: Deferred[None]) -> object:
-        waiting.callback(None)
-        return result
+        await DeferredList(list(self._answering))
 
     def _failed(self, failure: Failure, message: Message) -> None:
         if failure.check(ClusterError):
@@ -126,6 +119,7 @@ class MainPeer(JsonLines):
         if not self.session.errors.take(self.server.clock.seconds()):
             self.hang_up()
             return
+        self.server.figures.refused_messages[error.code] += 1
         self.server.registry.refused(self, error, message)
         data = {"code": error.code, "message": error.message[:2000]}
         if error.field:
@@ -144,11 +138,13 @@ class MainPeer(JsonLines):
             envelope["target_id"] = self.device_id
         if reply_to is not None and reply_to.message_id is not None:
             envelope["in_reply_to"] = reply_to.message_id
+        self.server.figures.messages["out", name] += 1
         self.send(envelope)
 
     def assign(self, task_id: str, epoch: int, body: str) -> None:
         """Send `task_assign`; `body` is JSON text made at submit and goes out as it is."""
         instant = format_instant(self.server.moment().wall_s)
+        self.server.figures.messages["out", "task_assign"] += 1
         self.send_line(
             f'{{"message_type":"task_assign","sender_id":"{SENDER}","target_id":{encode(self.device_id)},'
             f'"timestamp":"{instant}","data":{{"task":{{"task_id":{encode(task_id)},"epoch":{epoch},'

@@ -14,9 +14,11 @@ from retirecluster.domain.devices import DEVICE_ID, profile_from_register
 from retirecluster.domain.errors import ClusterError, invalid
 from retirecluster.domain.fencing import AttemptKey, is_current
 from retirecluster.domain.fields import Problem
+from retirecluster.domain.parts import known_part
 from retirecluster.domain.requirements import Requirements, unmet
 from retirecluster.domain.scheduler import Device, Moment, Scheduler
 from retirecluster.domain.scheduler.core import Registration
+from retirecluster.domain.tasks import encode
 from retirecluster.main.turns import Turns
 from retirecluster.wire.messages import Message
 
@@ -50,6 +52,8 @@ class Peer(Protocol):
 
 NOT_KEPT = ("attempts", "auth", "availability")
 """Fields of a registration that are not part of what the device is."""
+MAX_KEPT_BYTES = 131_072
+"""Of the rest, as JSON: it is kept in memory and on disk, and read with every look at the device."""
 PING_S = 2.0
 """How long the older of two connections with the same device id has to show that it is alive."""
 
@@ -86,8 +90,7 @@ class DeviceRegistry:
     def _open(self, peer: Peer, device_id: str, message: Message) -> Registration:
         data = message.data
         claims = {(each["task_id"], each["epoch"]): each["state"] for each in data.get("attempts") or ()}
-        known = message.kind.data.by_name
-        kept = {name: value for name, value in data.items() if name in known and name not in NOT_KEPT}
+        kept = _kept(message)
         if data.get("attempts") is not None:
             kept["attempts"] = []  # that it keeps a journal is part of its profile
         profile = profile_from_register(device_id, kept)
@@ -225,3 +228,15 @@ def _device_id(message: Message) -> str:
     if problems:
         raise invalid(problems)
     return message.sender_id
+
+
+def _kept(message: Message) -> dict[str, Any]:
+    """What is kept of a registration: what the catalogue names, at any depth, and not too much of it."""
+    said = {name: each for name, each in message.data.items() if name not in NOT_KEPT}
+    kept: dict[str, Any] = known_part(message.kind.data, said)
+    sizes = {name: len(encode(value)) for name, value in kept.items()}
+    if sum(sizes.values()) > MAX_KEPT_BYTES:
+        largest = max(sizes, key=sizes.__getitem__)
+        what = f"has {sizes[largest]} bytes as JSON; what a device says of itself may have {MAX_KEPT_BYTES} in all"
+        raise invalid([Problem(f"data.{largest}", what)])
+    return kept

@@ -14,6 +14,7 @@ from retirecluster.domain.lifecycle import FINAL, State
 from retirecluster.domain.scheduler import Attempt, Moment, Scheduler, Task, Turn
 from retirecluster.domain.scheduler.turn import Refused
 from retirecluster.domain.tasks import TaskSpec, spec_from_document
+from retirecluster.main.figures import Figures
 from retirecluster.main.space import Space
 from retirecluster.main.task_files import TaskFiles
 from retirecluster.main.task_types import OfferedTypes
@@ -52,6 +53,7 @@ class TaskScheduler:
     moment: Callable[[], Moment]
     space: Space
     files: TaskFiles
+    figures: Figures
     accepting: bool = True
     _taken_keys: dict[str, list[Deferred[None]]] = field(factory=dict)
     """Idempotency keys of submits under way, with those who wait for each to be over."""
@@ -215,6 +217,7 @@ class TaskScheduler:
         refused = Refused(self.moment().wall_s, task_id, epoch, device_id, kind, reason, document)
         ledger, actor = self.scheduler.ledger, actor_of(device_id, "")
         ledger.turn.refused.append(refused)
+        self.figures.refused_results[kind] += 1
         detail = {"kind": kind, "epoch": epoch, "status": data["status"], "reason": short(reason)}
         ledger.audit_refusal(self.moment(), actor, "result.refused", task_id, **detail)
         await self.turns.committed()

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any
 
-from attrs import define, field
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import ServerFactory
@@ -17,8 +15,10 @@ from retirecluster.domain.errors import ClusterError
 from retirecluster.domain.lifecycle import State
 from retirecluster.domain.scheduler import Assign, Moment, Stop
 from retirecluster.main.events import EventBus
+from retirecluster.main.figures import Figures
 from retirecluster.main.heartbeat import HeartbeatMonitor, attempts_json, stopped_json
 from retirecluster.main.household import Household
+from retirecluster.main.limits import Limits
 from retirecluster.main.outputs import OutputBoard
 from retirecluster.main.peer import MainPeer
 from retirecluster.main.registry import DeviceRegistry
@@ -33,26 +33,6 @@ HEARTBEAT_WAITS_S = 1.0
 
 Answer = Coroutine[Any, Any, None] | None
 Handler = Callable[[MainPeer, Message], Answer]
-
-
-@define(eq=False)
-class Limits:
-    """Caps on connections, in all and from one address."""
-
-    total: int
-    per_host: int
-    open: Counter[str] = field(factory=Counter)
-
-    def enter(self, host: str) -> bool:
-        if self.open.total() >= self.total or self.open[host] >= self.per_host:
-            return False
-        self.open[host] += 1
-        return True
-
-    def leave(self, host: str) -> None:
-        self.open[host] -= 1
-        if not self.open[host]:
-            del self.open[host]
 
 
 class ClusterServer(ServerFactory):
@@ -76,6 +56,7 @@ class ClusterServer(ServerFactory):
         task_limits: Mapping[str, float],
         clock: IReactorTime,
         moment: Callable[[], Moment],
+        figures: Figures,
     ) -> None:
         self.server_id = server_id
         self.registry = registry
@@ -90,6 +71,7 @@ class ClusterServer(ServerFactory):
         self.task_limits = dict(task_limits)
         self.clock = clock
         self.moment = moment
+        self.figures = figures
         self.peers: set[MainPeer] = set()
         self.closing = False
         self.handlers: dict[str, Handler] = {
@@ -224,15 +206,8 @@ class ClusterServer(ServerFactory):
 
     async def _on_disk_soon(self) -> bool:
         """Whether what was decided so far gets to the disk while a heartbeat can wait for it."""
-        told: Deferred[bool] = Deferred()
-
-        def tell(on_disk: bool) -> None:
-            if not told.called:
-                told.callback(on_disk)
-
-        self.scheduler.turns.committed().addCallbacks(lambda _: tell(True), lambda _: tell(False))
-        told.addTimeout(HEARTBEAT_WAITS_S, self.clock, onTimeoutCancel=lambda *_: False)
-        return await told
+        on_disk: Deferred[bool] = self.scheduler.turns.committed().addCallbacks(lambda _: True, lambda _: False)
+        return await on_disk.addTimeout(HEARTBEAT_WAITS_S, self.clock)
 
     def _availability(self, peer: MainPeer, message: Message) -> None:
         assert peer.device_id is not None

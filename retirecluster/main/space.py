@@ -35,14 +35,14 @@ class Space:
     _free: int | None = None
 
     def free(self) -> int | None:
-        """Free bytes as of at most a second ago; None where nobody can tell."""
+        """Free bytes as of at most a second ago; None where nobody can tell, as before the folder is made."""
         now_s = self.seconds()
         if self._looked_at_s is None or now_s - self._looked_at_s >= LOOK_EVERY_S:
             self._looked_at_s = now_s
             try:
                 self._free = self.look(self.folder)
             except OSError:
-                self._free = None
+                self._free = self._looked_at_s = None
         return self._free
 
     def problem(self) -> str:

@@ -20,6 +20,7 @@ from retirecluster.domain import failpoints
 from retirecluster.domain.errors import ClusterError
 from retirecluster.domain.lifecycle import State
 from retirecluster.domain.scheduler import Moment, Scheduler, Turn
+from retirecluster.main.figures import Figures
 from retirecluster.store.database import Database
 from retirecluster.store.failures import StoreFailure, store_failure
 from retirecluster.store.writes import WriteSet
@@ -61,8 +62,13 @@ class Turns:
     _timer: IDelayedCall | None = None
     _waiters: list[Waiter] = field(factory=list)
     make_room: Callable[[], bool] = bool
+    figures: Figures = field(factory=Figures)
     _busy_since_s: float | None = None
     _closing: bool = False
+    _asked_at_s: float | None = None
+    """When something first asked for the turn that is gathering; `_event_at_s` the same of the one being written."""
+    _event_at_s: float | None = None
+    _write_began_s: float = 0.0
     _last_failure: Failure | None = None
     """Set while the last turn is written into the room that was given back."""
 
@@ -92,6 +98,10 @@ class Turns:
         """How long it has been known that the database is locked by another program; 0 while it is not."""
         return 0.0 if self._busy_since_s is None else self.clock.seconds() - self._busy_since_s
 
+    def writing_for_s(self) -> float:
+        """How long the transaction that is under way has taken so far; 0 without one."""
+        return self.clock.seconds() - self._write_began_s if self.writing else 0.0
+
     def _wait(self, *, patient: bool) -> Deferred[None]:
         if self.stopped:
             return fail(ClusterError("shutting_down"))
@@ -102,6 +112,8 @@ class Turns:
 
     def ask(self) -> None:
         """Something was decided: take a turn at the end of this reactor turn, or after the one being written."""
+        if self._asked_at_s is None:
+            self._asked_at_s = self.clock.seconds()
         if self.writing:
             self._urgent = True
         if self.writing or self.stopped:
@@ -133,12 +145,13 @@ class Turns:
             self._stop(Failure(), [])
             return
         waiters, self._waiters = self._waiters, []
+        self._event_at_s, self._asked_at_s = self._asked_at_s, None
         if turn.empty:
             self._set_timer()
             _tell(waiters)
             return
         self._urgent = False
-        self.writing = True
+        self.writing, self._write_began_s = True, self.clock.seconds()
         self.reached(failpoints.AFTER_DECIDE)
         self._write(turn, writes, waiters)
 
@@ -157,6 +170,7 @@ class Turns:
     def _done(self, _: Any, turn: Turn, writes: WriteSet, waiters: list[Waiter]) -> None:
         self.writing = False
         self.commits += 1
+        self._observe()
         if self._busy_since_s is not None:
             log.info("the database is free again after {busy:.1f} s", busy=self.busy_s())
             self._busy_since_s = None
@@ -172,6 +186,13 @@ class Turns:
                 self.ask()
             elif not self.scheduler.ledger.turn.empty:
                 self.ask_lazily()
+
+    def _observe(self) -> None:
+        """How long that took; what was noted lazily, for nobody who waits, is no scheduling."""
+        now_s = self.clock.seconds()
+        self.figures.commit_s.observe(now_s - self._write_began_s)
+        if self._event_at_s is not None:
+            self.figures.scheduling_s.observe(now_s - self._event_at_s)
 
     def _reached_after(self, turn: Turn) -> None:
         if turn.new_tasks:

@@ -59,10 +59,12 @@ def device_details(device: Device, now: Moment) -> dict[str, Any]:
         "storage_bytes": profile.storage_bytes or None,
         "python_version": profile.python_version or None,
         "isolation": profile.isolation,
-        "speed": profile.speed,
+        "speed": None if device.register.get("speed") is None else profile.speed,
         "capabilities": list(profile.capabilities),
         "task_types": None if profile.task_types is None else sorted(profile.task_types),
         "paused": _pause(device, now),
+        "policy": list(device.policy),
+        "policy_untold": list(device.untold),
         "quarantine": {"reason": device.quarantine} if device.quarantine else None,
         "trust_ledger": {name: round(figure, 3) for name, figure in figures(device.ledger).items()},
         "profile": profile_facts(device.register),
@@ -130,6 +132,7 @@ def cluster_status(scheduler: Scheduler, now: Moment) -> dict[str, Any]:
     cpu = [device.metrics["cpu_usage"] for device in online if device.metrics.get("cpu_usage") is not None]
     memory = [device.metrics["memory_usage"] for device in online if device.metrics.get("memory_usage") is not None]
     return {
+        "placement": scheduler.queues.strategy.name,
         "devices": {"total": len(devices), **Counter(device.status for device in devices)},
         "tasks": {state.value: counts[state] for state in State},
         "slots": {

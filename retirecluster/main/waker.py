@@ -19,7 +19,7 @@ from retirecluster.domain.devices import Presence
 from retirecluster.domain.errors import ClusterError
 from retirecluster.domain.explain import away_words
 from retirecluster.domain.scheduler import Device, Moment, Scheduler
-from retirecluster.domain.scheduler.placement import RequirementClass
+from retirecluster.domain.scheduler.shelves import RequirementClass
 from retirecluster.domain.units import format_duration, format_instant
 from retirecluster.domain.wake import ASLEEP, PERSON_AGAIN_S, again_after_s, macs_of, magic_packet
 from retirecluster.main.turns import Turns
@@ -152,9 +152,9 @@ class Waker:
         ]
         chosen: set[str] = set()
         for queue in list(self.scheduler.queues.live) if sleepers else ():
-            if queue.head() is None or any(each.accepts for each in queue.fitting.values()):
+            if queue.head() is None or any(each.accepts for each in queue.devices()):
                 continue
-            fitting = [each for each in sleepers if each.device_id in queue.fitting]
+            fitting = [each for each in sleepers if queue.fits(each)]
             # One at a time: the next one only once that one had time to come.
             if not fitting or any(each.device_id in chosen or not self._due(each, 1) for each in fitting):
                 continue
@@ -181,12 +181,21 @@ class Waker:
         """Why a device that is not there runs nothing, for `tasks why`: `asleep: woken 20 s ago`."""
         words, last = away_words(device), self._last(device)
         if last is not None:
-            ago = format_duration(round(max(0.0, self.moment().mono_s - last.at.mono_s)))
-            return f"{device.status}: woken {ago} ago"
+            return f"{device.status}: woken {self._ago(last)} ago"
         if device.status != ASLEEP:
             return words
         why = self._why_not_unasked(device)
         return f"{words}: not woken, as {why}" if why else f"{words}: can be woken"
+
+    def when_woken(self, device: Device) -> str | None:
+        """When a device that is away was woken, for `tasks why`; empty if it was not, None if it cannot be."""
+        last = self._last(device)
+        if self.why_not(device) or (last is None and device.status != ASLEEP):
+            return None
+        return "" if last is None else f"woken {self._ago(last)} ago"
+
+    def _ago(self, last: Woken) -> str:
+        return format_duration(round(max(0.0, self.moment().mono_s - last.at.mono_s)))
 
     def document(self, device: Device) -> dict[str, Any]:
         """What `devices show` says: whether it can be woken, where, and when it was."""

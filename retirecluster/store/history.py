@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from retirecluster.domain.history import COLUMNS, LEVELS, WIDTH, DeviceHistory, History, Level, Ring
+from retirecluster.domain.history import BEGINNING_S, COLUMNS, LEVELS, WIDTH, DeviceHistory, History, Level, Ring
 
 FORMAT = 1
 WORD_BYTES = array("H").itemsize
@@ -23,7 +23,8 @@ MAX_LINE_BYTES = 65_536
 
 def encode(history: History, now: float, wall_s: float) -> Iterator[bytes]:
     """The file's parts. `now` is the history's monotonic clock; `wall_s` (Unix) tells later how long ago that was."""
-    head = {"format": FORMAT, "columns": COLUMNS, "order": sys.byteorder, "now": now, "wall_s": wall_s}
+    at_s = history.beginning_s - BEGINNING_S + now
+    head = {"format": FORMAT, "columns": COLUMNS, "order": sys.byteorder, "now": at_s, "wall_s": wall_s}
     yield json.dumps(head).encode() + b"\n"
     for device_id, each in history.devices.items():
         each.close_minute()
@@ -33,7 +34,7 @@ def encode(history: History, now: float, wall_s: float) -> Iterator[bytes]:
 
 
 def decode(data: bytes, now: float, wall_s: float) -> History:
-    """The histories in a file, moved by the time since it was written. Raises ValueError where it makes no sense."""
+    """The histories in a file, as old as they are by now. Raises ValueError where it makes no sense."""
     try:
         return _decode(data, now, wall_s)
     except (KeyError, TypeError, IndexError) as error:
@@ -45,15 +46,13 @@ def _decode(data: bytes, now: float, wall_s: float) -> History:
     if head["format"] != FORMAT or tuple(head["columns"]) != COLUMNS or head["order"] != sys.byteorder:
         raise ValueError("the history has another layout")
     # A clock that was set back in between knows nothing: then no time has passed.
-    later_s = now - max(0.0, wall_s - head["wall_s"]) - head["now"]
-    found = History()
+    at_s = head["now"] + max(0.0, wall_s - head["wall_s"])
+    found = History(beginning_s=BEGINNING_S + at_s - now)
     while at < len(data):
         line, at = _line(data, at)
         rings = []
         for level, last, count in zip(LEVELS, line["last"], line["rows"], strict=True):
             ring, at = _ring(data, at, level, last, count)
-            if last >= 0:
-                ring.last += round(later_s / level.step_s)
             rings.append(ring)
         if line["device"] and all(ring.last >= -1 for ring in rings):
             minutes, hours, days = rings

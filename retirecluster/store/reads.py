@@ -54,11 +54,19 @@ def tasks_txn(cursor: Any, wanted: TaskFilter) -> list[dict[str, Any]]:
     where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
     columns = ", ".join(f"t.{name}" for name in _LIST.split(", "))
     cursor.execute(
-        f"SELECT {columns}, a.device_id, a.finished_at IS NULL FROM tasks t "
-        f"LEFT JOIN attempts a ON a.task_seq = t.seq AND a.epoch = t.epoch {where} ORDER BY t.seq DESC LIMIT ?",
+        f"SELECT {columns}, a.device_id, v.state, v.copies FROM tasks t "
+        "LEFT JOIN attempts a ON a.task_seq = t.seq AND a.epoch = t.epoch "
+        f"LEFT JOIN verifications v ON v.task_seq = t.seq {where} ORDER BY t.seq DESC LIMIT ?",
         (*values, wanted.limit),
     )
-    return [_document(row) | {"device_id": _device_of(row[5], row[12])} for row in cursor.fetchall()]
+    return [_document(row) | {"device_id": _listed_device(*row[5:6], *row[12:])} for row in cursor.fetchall()]
+
+
+def _listed_device(task_state: str, last_device_id: str | None, state: str | None, copies: str | None) -> str | None:
+    """As `task_txn` has it: for a verified task that of the copy whose result counts."""
+    if state is None or copies is None:
+        return _device_of(task_state, last_device_id)
+    return _device_that_counts(state, json.loads(copies))
 
 
 def _device_of(state: str, last_device_id: str | None) -> str | None:
@@ -119,8 +127,12 @@ def _verification(cursor: Any, task_seq: int) -> dict[str, Any]:
     return {
         "verified": state == "agreed",
         "verification": {"state": state, "reason": reason, "copies": copies},
-        "device_id": _right_device(copies) if state in ("agreed", "impossible") else None,
+        "device_id": _device_that_counts(state, copies),
     }
+
+
+def _device_that_counts(state: str, copies: list[dict[str, Any]]) -> str | None:
+    return _right_device(copies) if state in ("agreed", "impossible") else None
 
 
 def _right_device(copies: list[dict[str, Any]]) -> str | None:
@@ -177,6 +189,31 @@ def result_txn(cursor: Any, task_id: str) -> tuple[str, str, int | None, dict[st
     if row is None:
         return None
     return row[0], row[1], row[2], json.loads(row[3]) if row[3] is not None else None
+
+
+def results_txn(
+    cursor: Any, task_ids: Sequence[str], max_bytes: int
+) -> list[tuple[str, str, str, int | None, dict[str, Any] | None] | None]:
+    """(id, state, reason, epoch of the result, its document) of each task, None for those that do not exist.
+
+    Ends early, after the one with which the documents have more than `max_bytes`.
+    """
+    found: list[tuple[str, str, str, int | None, dict[str, Any] | None] | None] = []
+    for task_id in task_ids:
+        row = cursor.execute(
+            "SELECT t.task_id, t.state, t.reason, r.epoch, r.document FROM tasks t "
+            "LEFT JOIN results r ON r.task_seq = t.seq WHERE t.task_id = ?",
+            (task_id,),
+        ).fetchone()
+        if row is None:
+            found.append(None)
+            continue
+        text = row[4]
+        found.append((*row[:4], json.loads(text) if text is not None else None))
+        max_bytes -= len(text or "")
+        if max_bytes < 0:
+            break
+    return found
 
 
 def ids_with_prefix_txn(cursor: Any, prefix: str, limit: int) -> list[str]:

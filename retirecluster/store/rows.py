@@ -12,7 +12,7 @@ from retirecluster.domain.devices import Presence, profile_from_register
 from retirecluster.domain.lifecycle import State
 from retirecluster.domain.requirements import Requirements
 from retirecluster.domain.scheduler.picture import Attempt, Device, Task
-from retirecluster.domain.scheduler.placement import RequirementClass
+from retirecluster.domain.scheduler.shelves import RequirementClass
 from retirecluster.domain.scheduler.verifications import Copy, Verification
 from retirecluster.domain.tasks import Options, TaskSpec, encode
 from retirecluster.domain.trust import ledger_document, ledger_from

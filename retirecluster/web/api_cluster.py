@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from hashlib import blake2b
 
-from retirecluster.domain.fields import Field, Integer, Record, Text
+from retirecluster.domain.errors import ClusterError
+from retirecluster.domain.fields import Field, Integer, Problem, Record, Text
 from retirecluster.domain.tasks import encode
 from retirecluster.main.events import from_row
 from retirecluster.web.answers import Answer, success, success_text
@@ -29,38 +29,15 @@ AUDIT_QUERY = Record(
     closed=True,
 )
 _SECRET = re.compile("token|secret|password|private_key", re.IGNORECASE)
-_VOLATILE = re.compile(rb'"(?:last_seen_s|uptime_s|throughput_per_s)":[-+0-9.e]+')
-
-
-def with_etag(call: Call, answer: Answer) -> Answer:
-    """The answer with a validator, or 304 if the caller has it already.
-
-    The validator is weak: figures that change by the mere passing of time do not count.
-    """
-    digest = blake2b(_VOLATILE.sub(b"", answer.body), digest_size=9).hexdigest()
-    etag = b'W/"' + digest.encode("ascii") + b'"'
-    headers = ((b"ETag", etag), (b"Cache-Control", b"no-cache"))
-    if matches(call, etag):
-        return Answer(304, b"", answer.media_type, headers)
-    return answer.with_headers(*headers)
-
-
-def matches(call: Call, etag: bytes) -> bool:
-    """Whether If-None-Match names a validator."""
-    asked = call.request.requestHeaders.getRawHeaders(b"If-None-Match")
-    if not asked:
-        return False
-    named = [each.strip().removeprefix(b"W/") for value in asked for each in value.split(b",")]
-    return b"*" in named or etag.removeprefix(b"W/") in named
 
 
 async def status(web: Web, call: Call) -> Answer:
     """State, version, uptime; counts of devices, tasks and slots."""
-    return with_etag(call, success(web.cluster.status()))
+    return success(web.cluster.status())
 
 
 async def cluster_health(web: Web, call: Call) -> Answer:
-    """Whether the main works, in the envelope; always 200."""
+    """Whether the main works, and each check with its figure, in the envelope; always 200."""
     return success(web.cluster.health())
 
 
@@ -118,15 +95,17 @@ async def openapi(web: Web, call: Call) -> Answer:
 
 
 async def health(web: Web, call: Call) -> Answer:
-    """Plain JSON for probes: 200 while the process answers and the store takes writes, else 503."""
-    document = web.cluster.health()
-    writing = not web.cluster.desk.turns.stopped
-    return Answer(200 if writing else 503, encode(document).encode("ascii"))
+    """Plain JSON for probes: 200 while the process answers and the store takes writes, else a problem with 503."""
+    if web.cluster.desk.turns.stopped:
+        raise ClusterError("not_ready", "the store takes no writes: the main stops, and has to be started again")
+    return Answer(200, encode(web.cluster.health()).encode("ascii"))
 
 
 async def ready(web: Web, call: Call) -> Answer:
-    """Plain JSON for probes: 200 while tasks are taken in, else 503."""
-    document = web.cluster.health()
-    is_ready = document["status"] == "ok"
-    body = encode({"ready": is_ready, "problems": document["problems"]}).encode("ascii")
-    return Answer(200 if is_ready else 503, body)
+    """Plain JSON for probes: 200 while tasks are taken in, else a problem with 503 that names the checks that fail."""
+    checks = web.cluster.health_checks.checks()
+    failing = [Problem(each.name, each.problem) for each in checks if each.problem]
+    if failing:
+        what = "; ".join(each.message for each in failing)
+        raise ClusterError("not_ready", f"{what}; GET /api/v1/cluster/health has the figures", problems=failing)
+    return Answer(200, encode({"ready": True, "problems": []}).encode("ascii"))

@@ -13,7 +13,6 @@ from retirecluster.domain.policy_fields import ON_PAUSE
 from retirecluster.domain.units import format_duration, parse_duration_s
 from retirecluster.main.household import LONGEST_S
 from retirecluster.web.answers import Answer, success
-from retirecluster.web.api_cluster import with_etag
 from retirecluster.web.calls import Call, Web
 from retirecluster.web.routing import Handler
 
@@ -39,7 +38,7 @@ METRICS_QUERY = Record(METRICS_FIELDS, closed=True)
 
 async def devices(web: Web, call: Call) -> Answer:
     """Every device, by id."""
-    return with_etag(call, success({"devices": web.cluster.devices()}))
+    return success({"devices": web.cluster.devices()})
 
 
 async def summary(web: Web, call: Call) -> Answer:

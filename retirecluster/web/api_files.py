@@ -103,7 +103,7 @@ async def _head(web: Web, call: Call, digest: str) -> Answer | Download:
 def download(web: Web, digest: str, name: str) -> Download:
     """The answer that sends a content under a name."""
     store = web.files.store
-    return Download(digest, name, store.open, store.in_thread, web.cluster.clock)
+    return Download(digest, name, store.open, store.in_thread, web.cluster.clock, store.gave)
 
 
 async def delete(web: Web, call: Call) -> Answer:

@@ -18,7 +18,6 @@ from retirecluster.domain.tasks import TaskSpec, spec_from_document
 from retirecluster.main.cluster import Cluster
 from retirecluster.store.reads import TaskFilter
 from retirecluster.web.answers import Answer, success
-from retirecluster.web.api_cluster import with_etag
 from retirecluster.web.calls import Call, Web
 from retirecluster.wire.codec import decode
 
@@ -41,6 +40,12 @@ LIST_FIELDS = (
 LIST_QUERY = Record(LIST_FIELDS, closed=True)
 WAIT_QUERY = Record((Field("wait", Number(0, MAX_WAIT_S), "seconds to wait for its end", default=0),), closed=True)
 OUTPUT_QUERY = Record((Field("from_seq", Integer(), "the first piece wanted", default=0),), closed=True)
+RESULTS_IDS, RESULTS_BYTES = 200, 4 * 1024 * 1024
+"""The most tasks in one question for results, and the bytes after which an answer leaves the rest for the next."""
+RESULTS_QUERY = Record(
+    (Field("ids", Text(RESULTS_IDS * 66), f"whole task ids, at most {RESULTS_IDS}, with commas between", default=""),),
+    closed=True,
+)
 REFUSED_QUERY = Record((Field("limit", Integer(1, 1000), "how many at most", default=100),), closed=True)
 REASON_BODY = Record((Field("reason", Text(1000), "why, for the record", nullable=True, default=""),), closed=True)
 _STATES = tuple(state.value for state in State)
@@ -151,7 +156,7 @@ async def tasks(web: Web, call: Call) -> Answer:
     """Tasks, newest first, page by page."""
     found, before = await web.cluster.tasks(filter_of(call.query))
     cursor = None if before is None else cursor_of(before)
-    answer = with_etag(call, success({"tasks": found, "next_cursor": cursor}))
+    answer = success({"tasks": found, "next_cursor": cursor})
     if cursor is None:
         return answer
     asked = {name: value for name, value in call.query.items() if value is not None and name != "cursor"}
@@ -176,6 +181,14 @@ async def task_status(web: Web, call: Call) -> Answer:
 async def result(web: Web, call: Call) -> Answer:
     """The result of a task that has ended; not_finished before."""
     return success(await web.cluster.result(await task_id_of(web.cluster, call.path["task_id"])))
+
+
+async def results(web: Web, call: Call) -> Answer:
+    """The results of many tasks, as far as these have ended."""
+    task_ids = list(dict.fromkeys(filter(None, call.query["ids"].split(","))))
+    if len(task_ids) > RESULTS_IDS:
+        raise invalid([Problem("ids", f"names {len(task_ids)} tasks; ask for at most {RESULTS_IDS} at a time")])
+    return success(await web.cluster.results(task_ids, RESULTS_BYTES))
 
 
 async def output(web: Web, call: Call) -> Answer:

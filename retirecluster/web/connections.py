@@ -64,12 +64,17 @@ class Host(Protocol):
     def render(self, request: WebRequest) -> None:
         """Answer a request that has passed."""
 
+    def answered(self, route: str, method: bytes, status: int) -> None:
+        """The head of an answer goes out; `route` is empty where none was found."""
+
 
 class WebRequest(Request):
     """A request whose body is in memory and whose failures are problem documents."""
 
     defaultContentType = None
     request_id = ""
+    route = ""
+    """The path of the route that answers it, as it stands in the table."""
     admin = False
     device: str | None = None
     """Whose token it carries, if a device's."""
@@ -257,6 +262,7 @@ class Channel(HTTPChannel):
             for value in values:
                 lines += (name, b": ", value, b"\r\n")
         request = self._current()
+        self.host.answered(request.route if request else "", request.method if request else b"", int(code))
         lines += (SANDBOXED_BLOCK if request is not None and request.sandboxed else CONSTANT_BLOCK, b"\r\n")
         self.transport.write(b"".join(lines))
 
@@ -303,6 +309,7 @@ class Channel(HTTPChannel):
         request_id = request_id or self.host.new_request_id()
         instance = instance_of(self._path) if hasattr(self, "_path") else ""
         answer = problem(error, request_id, instance, status)
+        self.host.answered(request.route if request else "", getattr(self, "_command", b""), answer.status)
         self.transport.write(raw(answer, {b"X-Request-Id": request_id.encode("ascii")}, CONSTANT_BLOCK))
         self._end_writing()
 

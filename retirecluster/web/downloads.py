@@ -72,6 +72,8 @@ class Download:
     open: Callable[[str], Awaitable[tuple[int, int]]]
     in_thread: Callable[..., Awaitable[Any]]
     clock: IReactorTime
+    sent: Callable[[int], None]
+    """Told how many bytes of the content went out."""
 
     async def run(self, request: WebRequest) -> None:
         """Send it; returns when the socket has taken all of it."""
@@ -116,6 +118,7 @@ class Download:
                 if not data or taker.gone:
                     break
                 request.write(data)
+                self.sent(len(data))
                 at += len(data)
             if at < part.end and not taker.gone:  # cut short under us: the length that was promised cannot be kept
                 request.channel.transport.abortConnection()

@@ -66,6 +66,8 @@ def operation(route: Route) -> Schema:
         described["requestBody"] = {"content": {"application/octet-stream": {"schema": {}}}}
     elif route.body is not None:
         described["requestBody"] = {"content": {JSON: {"schema": route.body.json_schema()}}}
+    if route.validated:
+        described["responses"]["304"] = {"description": "It is as it was: the ETag of If-None-Match still holds"}
     if parameters:
         described["parameters"] = parameters
     return described

@@ -12,9 +12,9 @@ from retirecluster.domain.errors import ClusterError
 from retirecluster.domain.units import format_duration
 from retirecluster.store.reads import TaskFilter
 from retirecluster.web.answers import Answer
-from retirecluster.web.api_cluster import matches
 from retirecluster.web.calls import Asset, Call, Web
 from retirecluster.web.text_views import in_words
+from retirecluster.web.validators import matches
 
 HTML = "text/html; charset=utf-8"
 MEDIA_TYPES = {
@@ -58,7 +58,7 @@ def _served(web: Web, call: Call, name: str) -> Answer:
     if found is None:
         raise ClusterError("not_found", "there is no such file")
     headers = ((b"ETag", found.etag), (b"Cache-Control", b"no-cache"))
-    if matches(call, found.etag):
+    if matches(call.request.requestHeaders, found.etag):
         return Answer(304, b"", found.media_type, headers)
     return Answer(200, found.body, found.media_type, headers)
 

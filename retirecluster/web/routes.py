@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from retirecluster.web import (
     api_cluster,
+    api_command,
     api_devices,
     api_files,
     api_household,
@@ -24,7 +25,7 @@ VIEW, REASON = text_views.VIEW, api_tasks.REASON_BODY
 
 CLUSTER = (
     Route("GET", f"{API}/cluster/status", api_cluster.status, "State, version, counts of devices, tasks and slots"),
-    Route("GET", f"{API}/cluster/health", api_cluster.cluster_health, "Whether the main works"),
+    Route("GET", f"{API}/cluster/health", api_cluster.cluster_health, "Whether the main works, check by check"),
     Route("GET", f"{API}/cluster/metrics", api_cluster.metrics, "Figures for graphs"),
     Route("GET", f"{API}/cluster/config", api_cluster.config, "The main's settings, without secrets"),
     Route("GET", f"{API}/events", api_cluster.events, "A page of the event log", query=api_cluster.EVENTS_QUERY),
@@ -43,6 +44,13 @@ TASKS = (
     Route("GET", f"{API}/tasks", api_tasks.tasks, "Tasks, newest first", query=api_tasks.LIST_QUERY),
     Route("GET", f"{API}/tasks/statistics", api_tasks.statistics, "Counts and mean run times by type"),
     Route("GET", f"{API}/tasks/types", api_tasks.types, "Task types, what they take, and who offers them"),
+    Route(
+        "GET",
+        f"{API}/tasks/results",
+        api_tasks.results,
+        "The results of many tasks, as far as these have ended",
+        query=api_tasks.RESULTS_QUERY,
+    ),
     Route("GET", f"{API}/tasks/{{task_id}}", api_tasks.task, "One task", query=api_tasks.WAIT_QUERY),
     Route("GET", f"{API}/tasks/{{task_id}}/status", api_tasks.task_status, "How a task stands, in few words"),
     Route("GET", f"{API}/tasks/{{task_id}}/result", api_tasks.result, "The result of a task that has ended"),
@@ -221,6 +229,23 @@ HOUSEHOLD = (
         query=api_devices.METRICS_QUERY,
     ),
 )
+COMMANDS = (
+    Route(
+        "POST",
+        f"{API}/command",
+        api_command.running((*CLUSTER, *TASKS, *FILES, *DEVICES, *HOUSEHOLD)),
+        "Run one line of the terminal; each command needs what its route needs",
+        body=api_command.COMMAND_BODY,
+    ),
+    Route(
+        "GET",
+        f"{API}/command/complete",
+        api_command.completed,
+        "What may stand at the cursor of a line",
+        query=api_command.COMPLETE_QUERY,
+    ),
+    Route("GET", f"{API}/commands", api_command.table, "The table of commands"),
+)
 TEXTS = (
     Route("GET", "/text/status", text_views.status, "The cluster, a line each", query=VIEW, media_types=TABLES),
     Route("GET", "/text/health", text_views.health, "Whether the main works", query=VIEW, media_types=TABLES),
@@ -337,7 +362,7 @@ PAGES = (
     Route("GET", "/", pages.dashboard, "The dashboard", media_types=(HTML,)),
     Route("GET", "/cli", pages.plain, "The state of the cluster for browsers without script", media_types=(HTML,)),
     Route("GET", "/static/{name}", pages.asset, "A file of the dashboard", media_types=("*/*",)),
-    Route("GET", "/health", api_cluster.health, "For probes: 200 while the main works"),
-    Route("GET", "/ready", api_cluster.ready, "For probes: 200 while tasks are taken in"),
+    Route("GET", "/health", api_cluster.health, "For probes: 200 while the process answers and its store takes writes"),
+    Route("GET", "/ready", api_cluster.ready, "For probes: 200 while tasks are taken in; else what fails"),
 )
-ROUTES = (*CLUSTER, *TASKS, *FILES, *DEVICES, *HOUSEHOLD, *TEXTS, *STREAMS, *PAGES)
+ROUTES = (*CLUSTER, *TASKS, *FILES, *DEVICES, *HOUSEHOLD, *COMMANDS, *TEXTS, *STREAMS, *PAGES)

@@ -19,6 +19,7 @@ from retirecluster.web.connections import WebRequest
 from retirecluster.web.downloads import Download
 from retirecluster.web.guard import SAFE_METHODS, check_content_type, needs_token
 from retirecluster.web.sse import MEDIA_TYPE, Stream
+from retirecluster.web.validators import validated
 
 READ, ADMIN = "read", "admin"
 Handler = Callable[[Web, Call], Awaitable["Answer | Stream | Download"]]
@@ -53,6 +54,12 @@ class Route:
         return self.path.replace("{file_name}", "{path:file_name}").replace("{", "<").replace("}", ">")
 
     @property
+    def validated(self) -> bool:
+        """Whether answers carry an ETag: documents that anybody may read again and again."""
+        views = self.path.startswith(("/api/", "/text/")) and JSON in self.media_types
+        return views and self.method == "GET" and self.role == READ
+
+    @property
     def operation_id(self) -> str:
         """A name that no other route has: the method and the path."""
         words = [self.method.lower(), *(part.strip("{}.") for part in self.path.split("/") if part)]
@@ -73,15 +80,18 @@ def make_app(routes: Sequence[Route], web: Web) -> Klein:
 
 def _endpoint(route: Route, web: Web) -> Callable[..., Awaitable[bytes | None]]:
     handler, reads_query = route.handler, bool(route.query.fields)
-    defaults = route.query.with_defaults({})
+    defaults, has_validator = route.query.with_defaults({}), route.validated
 
     async def endpoint(request: WebRequest, **path: str) -> bytes | None:
+        request.route = route.path
         try:
             query = read_query(route.query, request.args) if request.args or reads_query else defaults
             call = Call(request, path, query)
             _check_token(route, call)
             answer = await handler(web, call)
             if isinstance(answer, Answer):
+                if has_validator and answer.status == 200:
+                    answer = validated(answer, request.requestHeaders)
                 request.prepare(answer)
                 return answer.body
             if isinstance(answer, Download):
@@ -105,17 +115,17 @@ def _check_token(route: Route, call: Call) -> None:
     request = call.request
     if request.device is not None and not route.devices:
         raise ClusterError("forbidden", f"a device's token is not for {route.method} {route.path}")
-    if route.devices:
+    if route.devices or route.body is not None:
         request.channel.host.guard.check_token(request.requestHeaders)
-    if route.role == ADMIN:
-        _open_admin(route, call)
-
-
-def _open_admin(route: Route, call: Call) -> None:
-    """What a call that changes something needs: the token, and a body that says what it is."""
-    request = call.request
-    if not request.admin and request.device is None:
+    if route.role == ADMIN and not request.admin and request.device is None:
         raise needs_token(f"{route.method} {route.path}")
+    if route.role == ADMIN or route.body is not None:
+        _take_body(route, call)
+
+
+def _take_body(route: Route, call: Call) -> None:
+    """What a call that changes something, or may, needs: a body that says what it is."""
+    request = call.request
     if request.received_bytes:
         check_content_type(request.requestHeaders, raw=route.raw)
     if route.body is not None:

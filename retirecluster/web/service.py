@@ -15,6 +15,7 @@ from twisted.web.server import Site
 from retirecluster.domain.errors import ClusterError
 from retirecluster.main.cluster import Cluster
 from retirecluster.main.events import EventBus
+from retirecluster.main.figures import Figures
 from retirecluster.main.tokens import AdminToken
 from retirecluster.web import openapi, pages
 from retirecluster.web.answers import problem, raw
@@ -28,6 +29,9 @@ from retirecluster.web.routing import make_app
 log = Logger()
 MAX_CONNECTIONS = 1000
 SWEEP_S = 1.0
+METHODS = {each.encode("ascii"): each for each in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")}
+OTHER = "other"
+"""In figures: a method that is none of these, or an address that is nowhere."""
 
 
 class WebSite(Site):
@@ -35,11 +39,14 @@ class WebSite(Site):
 
     protocol = Channel  # type: ignore[assignment]
 
-    def __init__(self, guard: Guard, hub: StreamHub, clock: IReactorTime, max_connections: int) -> None:
+    def __init__(
+        self, guard: Guard, hub: StreamHub, clock: IReactorTime, figures: Figures, max_connections: int
+    ) -> None:
         super().__init__(None, requestFactory=WebRequest, reactor=clock, timeout=None)
         self.guard = guard
         self.hub = hub
         self.clock = clock
+        self.figures = figures
         self.max_connections = max_connections
         self.channels: set[Channel] = set()
         self._resource: Any = None
@@ -80,6 +87,10 @@ class WebSite(Site):
         request.prepath = []
         request.postpath = segments(path)
         request.render(self._resource)
+
+    def answered(self, route: str, method: bytes, status: int) -> None:
+        """Count an answer. What callers make up is not told apart."""
+        self.figures.requests[route or OTHER, METHODS.get(method, OTHER), status] += 1
 
     # -- what the reactor needs
 
@@ -153,7 +164,7 @@ def make_site(
     hub = StreamHub(events, clock)
     files = cluster.desk.files
     guard = Guard.create(hosts, token, trusted_network=trusted_network, devices=files.tokens.device_of)
-    site = WebSite(guard, hub, clock, max_connections)
+    site = WebSite(guard, hub, clock, cluster.figures, max_connections)
     web = Web(cluster, hub, pages.load_assets(), openapi.document_text(ROUTES), lambda: len(site.channels), files)
     site.serve(make_app(ROUTES, web).resource())
     return site

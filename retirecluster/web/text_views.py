@@ -75,6 +75,7 @@ async def status(web: Web, call: Call) -> Answer:
         "uptime": format_duration(found["uptime_s"]),
         "slots": f"{slots['busy']}/{slots['total']} busy",
         "throughput": f"{found['throughput_per_s']:g} tasks/s",
+        "placement": found["placement"],
         "version": found["version"],
         "cluster_id": found["cluster_id"],
         "quiet": found["quiet"] and found["quiet"]["reason"],
@@ -86,7 +87,15 @@ async def health(web: Web, call: Call) -> Answer:
     """Whether the main works."""
     found = web.cluster.health()
     pairs = {"health": found["status"], "problems": "; ".join(found["problems"]), "version": found["version"]}
+    pairs |= {name: _check(each) for name, each in found["checks"].items()}
     return answer(call, _record(pairs))
+
+
+def _check(check: Mapping[str, Any]) -> str:
+    """A check of the main's health in a few words."""
+    figure, limit = check["figure"], check["limit"]
+    limits = "" if limit is None else f", limit {limit:g}"
+    return check["state"] + ("" if figure is None else f" ({figure:g} {check['unit']}{limits})")
 
 
 async def devices(web: Web, call: Call) -> Answer:
@@ -146,7 +155,8 @@ async def audit(web: Web, call: Call) -> Answer:
 
 
 async def metrics(web: Web, call: Call) -> Answer:
-    """Metrics in the text format of Prometheus."""
+    """Metrics in the text format of Prometheus, or as OpenMetrics by Accept."""
     if call.query.get("format"):
         tabular.wanted_format(call.query["format"], None, (tabular.TEXT,))
-    return Answer(200, exposition.exposed(web), exposition.MEDIA_TYPE, ((b"Cache-Control", b"no-store"),))
+    body, media_type = exposition.exposed(web, call.header(b"Accept"))
+    return Answer(200, body, media_type, ((b"Cache-Control", b"no-store"), (b"Vary", b"Accept")))

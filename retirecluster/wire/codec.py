@@ -10,7 +10,10 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Callable
 from typing import Any
+
+from attrs import frozen
 
 from retirecluster.domain.errors import ClusterError
 from retirecluster.domain.fields import MAX_INTEGER
@@ -73,8 +76,36 @@ def depth_of(data: bytes) -> int:
     return deepest
 
 
-def decode(data: bytes) -> Any:
-    """The JSON value in `data`. Raises ClusterError: bad_text, too_deep, not_json, bad_number, duplicate_key."""
+@frozen
+class OddNumber:
+    """What stands for a number that is none of ours (NaN, 1e999, beyond 64 bits): no field takes it."""
+
+    text: str
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def _odd(read: Callable[[str], Any]) -> Callable[[str], Any]:
+    def number(text: str) -> Any:
+        try:
+            return read(text)
+        except _Refused:
+            return OddNumber(text[:24])
+
+    return number
+
+
+_forgiving = json.JSONDecoder(
+    object_pairs_hook=_object, parse_int=_odd(_integer), parse_float=_odd(_float), parse_constant=OddNumber
+)
+
+
+def decode(data: bytes, *, odd_numbers: bool = False) -> Any:
+    """The JSON value in `data`. Raises ClusterError: bad_text, too_deep, not_json, bad_number, duplicate_key.
+
+    With `odd_numbers`, a bad number is an `OddNumber`, so that what it is a value of can be named and left out.
+    """
     if data.count(b"[") + data.count(b"{") > MAX_DEPTH and depth_of(data) > MAX_DEPTH:
         raise ClusterError("too_deep", f"lists and objects are nested deeper than {MAX_DEPTH}")
     try:
@@ -82,7 +113,7 @@ def decode(data: bytes) -> Any:
     except UnicodeDecodeError as error:
         raise ClusterError("bad_text", f"not UTF-8: byte {error.start} is {data[error.start]:#04x}") from None
     try:
-        value = _decoder.decode(text)
+        value = (_forgiving if odd_numbers else _decoder).decode(text)
     except _Refused as refused:
         raise ClusterError(refused.code, str(refused)) from None
     except json.JSONDecodeError as error:
@@ -96,14 +127,14 @@ def decode(data: bytes) -> Any:
 
 def _refuse_lone_surrogates(value: object) -> None:
     try:
-        json.dumps(value, ensure_ascii=False).encode("utf-8")
+        json.dumps(value, ensure_ascii=False, default=repr).encode("utf-8")
     except UnicodeEncodeError:
         raise ClusterError("bad_text", "half of a surrogate pair in a string") from None
 
 
-def decode_object(data: bytes) -> dict[str, Any]:
+def decode_object(data: bytes, *, odd_numbers: bool = False) -> dict[str, Any]:
     """The JSON object in `data`. Raises as `decode`, and ClusterError not_an_object."""
-    value = decode(data)
+    value = decode(data, odd_numbers=odd_numbers)
     if not isinstance(value, dict):
         kind = {list: "a list", str: "a string", bool: "true or false", type(None): "null"}.get(type(value), "a number")
         raise ClusterError("not_an_object", f"a JSON object is needed here, not {kind}")

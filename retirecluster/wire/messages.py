@@ -32,11 +32,14 @@ from retirecluster.domain.fields import (
     MapOf,
     Number,
     OneOf,
+    Problem,
+    Problems,
     Record,
     Text,
     nearest,
 )
 from retirecluster.domain.limits import LIMIT_FIELDS
+from retirecluster.domain.parts import sound_part
 from retirecluster.domain.policy_fields import ON_PAUSE, POLICY, SIGNAL_NAME, SIGNAL_VALUE
 from retirecluster.domain.schemas import MAX_SCHEMAS
 from retirecluster.domain.task_types import TYPE_NAME
@@ -62,6 +65,29 @@ AVAILABILITY = (
     REASON,
     Field("since_s", Number(), "how long it has been so, in seconds", nullable=True),
     Field("running", Text(choices=ON_PAUSE), "what becomes of running tasks while it is paused", nullable=True),
+    Field("still_s", Number(), "how long running tasks have stood still, in seconds", nullable=True),
+    Field(
+        "rules",
+        ListOf(
+            Record(
+                (
+                    Field("rule", Text(128, 1), "power, battery, temperature, hours, owner, load, ...", required=True),
+                    Field("known", Boolean(), "false: what it looks at is not known", nullable=True),
+                )
+            ),
+            512,
+        ),
+        "the rules of the policy that ask for the pause; left out: not told",
+        nullable=True,
+    ),
+    Field("settling", Boolean(), "no rule asks for it any more; it ends once that has lasted", nullable=True),
+    Field(
+        "policy",
+        ListOf(Text(200), 64),
+        "what is followed, the cluster's policy with the owner's over it, as `battery: pause_below 40`",
+        nullable=True,
+    ),
+    Field("untold", ListOf(Text(128, 1), 512), "rules whose readings are not known on this device", nullable=True),
 )
 SIGNALS = MapOf(
     Record(
@@ -73,10 +99,19 @@ SIGNALS = MapOf(
     256,
     SIGNAL_NAME,
 )
-REST = (
+ONE_REST = (
     Field("for_s", Number(0, 1e9), "seconds; 0 ends it", required=True),
     Field("running", Text(choices=ON_PAUSE), "what becomes of running tasks", required=True),
     REASON,
+)
+REST = (
+    *ONE_REST,
+    Field(
+        "also",
+        ListOf(Record(ONE_REST), 8),
+        "others that hold at the same time; the strongest `running` of all counts",
+        nullable=True,
+    ),
 )
 
 ATTEMPT = Record((TASK, Field("epoch", EPOCH, required=True)))
@@ -85,6 +120,13 @@ STOPPED = Record(
         TASK,
         Field("epoch", EPOCH, required=True),
         Field("final", Boolean(), "the task is over: no other attempt of it follows", nullable=True),
+    )
+)
+MAX_LEFT_OUT = 64
+LEFT_OUT = Record(
+    (
+        Field("field", Text(400), "as data.system_metrics.cpu_usage", required=True),
+        Field("message", Text(2000), "what is wrong with it, and what is allowed", required=True),
     )
 )
 CLAIMED_ATTEMPT = Record(
@@ -146,17 +188,23 @@ TASK_ERROR = Record(
 
 @frozen
 class MessageType:
-    """One row: `senders` are main, worker or client; `early` ones are understood before registration."""
+    """One row: `senders` are main, worker or client; `early` ones are understood before registration.
+
+    What is wrong in the fields that are `spared` is left out, and said, instead of costing the whole message.
+    """
 
     name: str
     senders: frozenset[str]
     data: Record
     doc: str
     early: bool = False
+    spared: frozenset[str] = frozenset()
 
 
-def _row(name: str, senders: str, doc: str, *fields: Field, early: bool = False) -> MessageType:
-    return MessageType(name, frozenset(senders.split()), Record(fields), doc, early)
+def _row(
+    name: str, senders: str, doc: str, *fields: Field, early: bool = False, spared: frozenset[str] = frozenset()
+) -> MessageType:
+    return MessageType(name, frozenset(senders.split()), Record(fields), doc, early, spared)
 
 
 def _catalogue(*rows: MessageType) -> dict[str, MessageType]:
@@ -208,6 +256,12 @@ MESSAGES = _catalogue(
         Field("labels", LABELS, nullable=True),
         Field("attempts", ListOf(CLAIMED_ATTEMPT, 10_000), "what its journal holds", nullable=True),
         Field("wake_on_lan", Boolean(), "its owner lets it be woken when it sleeps", nullable=True),
+        Field(
+            "cpus_offered",
+            Number(0, 4096),
+            "processors that tasks may use, where they are fewer than the device has",
+            nullable=True,
+        ),
         Field("availability", Record(AVAILABILITY), "as in `availability`; left out: available", nullable=True),
         AUTH,
         early=True,
@@ -252,6 +306,7 @@ MESSAGES = _catalogue(
         Field("active_tasks", Integer(0, 1_000_000), nullable=True),
         Field("last_activity", NAME, "UTC, ISO 8601", nullable=True),
         Field("attempts", ListOf(ATTEMPT, 10_000), "left out: all it was given", nullable=True),
+        spared=frozenset({"system_metrics", "status", "active_tasks", "last_activity"}),
     ),
     _row(
         "heartbeat_ack",
@@ -260,6 +315,7 @@ MESSAGES = _catalogue(
         Field("renewed", ListOf(ATTEMPT, 10_000), required=True),
         Field("stop", ListOf(STOPPED, 10_000), required=True),
         Field("lease_s", Number(0.01, 864_000), required=True),
+        Field("left_out", ListOf(LEFT_OUT, MAX_LEFT_OUT), "what made no sense: all else was taken in", nullable=True),
     ),
     _row(
         "task_assign",
@@ -402,6 +458,8 @@ class Message:
     sender_id: str = ""
     message_id: str | None = None
     in_reply_to: str | None = None
+    left_out: tuple[Problem, ...] = ()
+    """What was wrong in fields that are spared; it is not in `data`."""
 
     @property
     def name(self) -> str:
@@ -434,10 +492,24 @@ def read_data(kind: MessageType, document: dict[str, Any]) -> Message:
     Fields are named from the top, as in `data.hardware_specs.cpu_cores`.
     """
     data = document.get("data") or {}
+    left_out: tuple[Problem, ...] = ()
     problems = kind.data.problems(data, "data")
+    if problems and kind.spared:
+        data, left_out, problems = _spared(kind, data)
     if problems:
         raise invalid(problems)
-    return Message(kind, data, document.get("sender_id") or "", document.get("message_id"), document.get("in_reply_to"))
+    sender_id = document.get("sender_id") or ""
+    return Message(kind, data, sender_id, document.get("message_id"), document.get("in_reply_to"), left_out)
+
+
+def _spared(kind: MessageType, data: dict[str, Any]) -> tuple[dict[str, Any], tuple[Problem, ...], Problems]:
+    """The data without what is wrong in fields that are spared; what that was; and what else is wrong."""
+    sound, left_out = dict(data), []
+    for name in kind.spared & data.keys():
+        found: Problems = []
+        sound[name] = sound_part(kind.data.by_name[name].type, data[name], f"data.{name}", found)
+        left_out += found
+    return sound, tuple(left_out), kind.data.problems(sound, "data")
 
 
 def read_message(document: dict[str, Any], senders: frozenset[str]) -> Message:

@@ -58,6 +58,8 @@ class FakeMain:
     stream_headers: list[dict[str, str]] = field(factory=list)
     ends_after_gets: int = 1
     page_size: int = 3
+    results_at_once: int = 1000
+    refuses_streams: bool = False
     port: Any = None
 
     @property
@@ -173,6 +175,28 @@ class FakeDoors:
     def types(self, request: Request) -> bytes:
         return answer(request, [{"task_type": "echo", "doc": "Give it back.", "devices": ["phone"]}])
 
+    @app.route("/api/v1/tasks/results")
+    def results(self, request: Request) -> bytes:
+        refused = self.came(request)
+        if refused is not None:
+            return refused
+        asked = request.args[b"ids"][0].decode().split(",")
+        known = [self.fake.look(self.fake.tasks[task_id]) for task_id in asked if task_id in self.fake.tasks]
+        ended = [each["task_id"] for each in known if each["status"] in FINAL]
+        left = ended[self.fake.results_at_once :]
+        told = [
+            {"task_id": each, "status": self.fake.tasks[each]["status"], **self.fake.results[each]} for each in ended
+        ]
+        data = {
+            "results": told[: self.fake.results_at_once],
+            "unfinished": [
+                {"task_id": each["task_id"], "status": each["status"]} for each in known if each["status"] not in FINAL
+            ],
+            "unknown": [task_id for task_id in asked if task_id not in self.fake.tasks],
+            "left": left,
+        }
+        return answer(request, data)
+
     @app.route("/api/v1/tasks/<task_id>")
     def one(self, request: Request, task_id: str) -> bytes:
         task = self.found(request, task_id)
@@ -254,7 +278,7 @@ class FakeDoors:
         fake = self.fake
         self.came(request)
         self.fake.stream_headers.append(self.fake.requests[-1][2])
-        if path == "refused":
+        if path == "refused" or self.fake.refuses_streams:
             return problem(request, 403, "forbidden", "not for you")
         if path == "ended":
             request.setResponseCode(204)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from pytest_twisted import ensureDeferred
 
-from retirecluster.client.tables import text_width
+from retirecluster.render.cells import text_width
 from tests.client.fake_main import FakeMain
 
 PHONE = {
@@ -276,7 +276,7 @@ async def test_devices(retire_cluster: Any, fake: FakeMain) -> None:
     assert "battery, usb" in (await retire_cluster("devices", "ls", "--wide")).out
     rows = list(csv.DictReader(io.StringIO((await retire_cluster("device", "list", "-o", "csv")).out)))
     assert (rows[0]["cpu"], rows[0]["tags"], rows[1]["cpu"]) == ("25.5", "battery usb", "")
-    assert "load average  0.1, 0.2, 0.3" in (await retire_cluster("devices", "show", "ph")).out
+    assert "load average  0.10, 0.20, 0.30" in (await retire_cluster("devices", "show", "ph")).out
     assert (await retire_cluster("devices", "drain", "phone", "pi")).out == "phone  drained\npi  drained\n"
     assert (await retire_cluster("devices", "ping", "phone")).out == "phone  answered in 1.2 ms\n"
     assert (await retire_cluster("devices", "role", "phone", "nas")).out == "phone  role nas\n"

@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retirecluster.client import settings
-from retirecluster.client.output_text import SafeOutput
 from retirecluster.client.settings import Given, find_connection, is_loopback, server_url
-from retirecluster.client.task_options import REQUIREMENT_OPTIONS, TASK_OPTIONS
+from retirecluster.domain.commands.task_options import REQUIREMENT_OPTIONS, TASK_OPTIONS
 from retirecluster.domain.errors import ClusterError
 from retirecluster.domain.requirements import REQUIREMENT_FIELDS
 from retirecluster.domain.tasks import TASK_FIELDS
+from retirecluster.render.output_text import SafeOutput
 
 
 @pytest.mark.parametrize(

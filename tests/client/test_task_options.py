@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from retirecluster.client.calls import TaskFailed, call_document, find_function, pack, unpack
+from retirecluster.client.calls import call_document, find_function, pack, unpack
 from retirecluster.client.commands_call import split_arguments
+from retirecluster.client.task_errors import TaskFailed
 from retirecluster.client.task_options import add_task_options, fields_from_options
 from retirecluster.domain.errors import ClusterError
 from retirecluster.domain.limits import LIMIT_FIELDS
@@ -110,6 +111,6 @@ def test_results_become_values_and_exceptions() -> None:
     assert isinstance(caught.value.__cause__, TaskFailed) and "Traceback" in str(caught.value.__cause__)
     with pytest.raises(TaskFailed, match="too long") as failed:
         unpack({"status": "failed", "output": None, "error": {"kind": "timeout", "message": "too long"}})
-    assert failed.value.kind == "timeout"
+    assert failed.value.how == "timeout"
     with pytest.raises(TaskFailed, match=r"pickled by 3\.2"):
         unpack({"status": "completed", "output": told("pickle", 1) | {"python": "3.2"}})

@@ -21,8 +21,8 @@ from twisted.internet.tcp import Connection
 from twisted.python.failure import Failure
 
 from retirecluster.main import peer as peers
+from retirecluster.main.limits import Limits
 from retirecluster.main.peer import MainPeer
-from retirecluster.main.server import Limits
 from retirecluster.wire.lines import JsonLines
 from tests.store.simulation import SimulatedMain
 

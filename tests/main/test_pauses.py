@@ -147,6 +147,57 @@ async def test_time_that_a_task_stands_still_is_no_overtime(node: Any) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_task_that_stands_still_says_so_at_every_door(node: Any) -> None:
+    phone = await device(node, "phone")
+    task_id = await running(node, phone)
+    http = http_of(node)
+    await node.rooms.turns.committed()
+    words = "suspended: battery 31 % < 40 %, on battery since 14:02"
+
+    async def shown() -> list[str]:
+        [row] = [each for each in (await http.get("/api/v1/tasks")).data["tasks"] if each["task_id"] == task_id]
+        one = (await http.get(f"/api/v1/tasks/{task_id}")).data
+        assert row["status"] == one["status"] == "running"
+        return [row["reason"], one["reason"], (await http.get("/text/tasks")).text.strip().split("|")[7]]
+
+    assert await shown() == ["", "", "-"]
+    phone.say("availability", PAUSED | {"running": "suspend"})
+    await phone.answered()
+    assert await shown() == [words] * 3
+    assert (await http.get(f"/api/v1/tasks/{task_id}/why")).data["reason"] == f"{words} (on phone, attempt 1)"
+    assert f"REASON: {words}" in (await http.get(f"/text/tasks/{task_id}")).text
+    phone.say("availability", AVAILABLE)
+    await phone.answered()
+    assert await shown() == ["", "", "-"]
+    await phone.peer.leave()
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["told", "not told"])
+@pytest_twisted.ensureDeferred
+async def test_only_the_part_of_a_pause_in_which_tasks_stood_still_is_counted_out(node: Any, told: bool) -> None:
+    phone = await device(node, "phone")
+    task_id = await running(node, phone, timeout=4000, delivery="at_most_once")  # is not handed back
+    scheduler, now = node.rooms.scheduler, node.rooms.cluster.moment()
+    held, task = scheduler.devices["phone"], scheduler.task(task_id)
+    started = task.attempt.started_mono_s
+
+    def said(after_s: float, **availability: Any) -> None:
+        still = {"still_s": availability.pop("still_s")} if told and "still_s" in availability else {}
+        moment = Moment(now.mono_s + after_s, now.wall_s + after_s)
+        scheduler.pauses.said(held, availability | still, moment)
+
+    said(0.0, state="paused", running="continue", since_s=0.0)
+    said(3600.0, state="paused", running="suspend", since_s=3600.0, still_s=0.0)
+    said(3630.0, state="paused", running="hand_back", since_s=3630.0, still_s=30.0, reason="worse")
+    said(3660.0, state="available")
+    assert task.attempt.started_mono_s - started == pytest.approx(60.0)
+    said(4000.0, state="paused", running="suspend", since_s=0.0, still_s=0.0)
+    said(4010.0, state="available")
+    assert task.attempt.started_mono_s - started == pytest.approx(70.0)
+    await phone.peer.leave()
+
+
+@pytest_twisted.ensureDeferred
 async def test_signals_reach_the_devices_that_understand_them(node: Any) -> None:
     http = http_of(node)
     phone, plain = await device(node, "phone"), await device(node, "plain", None)
@@ -216,6 +267,34 @@ async def test_a_borrowed_device_rests_and_is_told(node: Any) -> None:
     assert (await phone.expect("rest"))["for_s"] == 0
     assert (await http.post("/api/v1/devices/nobody/borrow", {"for_s": 60})).code == "not_found"
     await phone.peer.leave()
+
+
+@pytest_twisted.ensureDeferred
+async def test_of_two_rests_the_stronger_word_holds_however_long_each_is(node: Any) -> None:
+    http = http_of(node)
+    phone = await device(node, "phone")
+    await http.post("/api/v1/cluster/quiet", {"for_s": 3600, "running": "suspend"})
+    assert (await phone.expect("rest"))["running"] == "suspend"
+    answer = await http.post("/api/v1/devices/phone/borrow", {"for_s": 7200})  # later, and with `continue`
+    quiet, borrowed = answer.data["reason"].split("; ")
+    assert quiet.startswith("the cluster is quiet for 1h") and borrowed.startswith("borrowed by its owner for 2h")
+    assert answer.data["rest"]["running"] == "suspend" and answer.data["rest"]["for_s"] > 7190
+    told = await phone.expect("rest")
+    assert (told["running"], told["reason"]) == ("suspend", quiet) and 3590 < told["for_s"] <= 3600
+    [also] = told["also"]
+    assert (also["running"], also["reason"]) == ("continue", borrowed) and 7190 < also["for_s"] <= 7200
+    # The device agrees in the same words, which are said once.
+    phone.say("availability", {"state": "paused", "reason": f"{quiet}; {borrowed}", "running": "suspend"})
+    await phone.answered()
+    assert status(node, "phone") == ("paused", f"{quiet}; {borrowed}")
+    # Also one that comes while both hold is told both.
+    late = await device(node, "late")
+    assert late.welcome["rest"]["running"] == "suspend" and "also" not in late.welcome["rest"]
+    await http.post("/api/v1/devices/phone/give_back", {})
+    left = await phone.expect("rest")
+    assert (left["running"], left["reason"]) == ("suspend", quiet) and "also" not in left
+    for each in (phone, late):
+        await each.peer.leave()
 
 
 @pytest_twisted.ensureDeferred
@@ -319,8 +398,8 @@ BAD_METRICS = [
     ({"load_average": [-1.0, 0, 0]}, "data.system_metrics.load_average[0]"),
     ({"uptime": -3}, "data.system_metrics.uptime"),
     ({"cpu_usage": 10**9}, "data.system_metrics.cpu_usage"),
-    ({"battery": {"level": 300}}, "data.system_metrics.battery"),
-    ({"battery": {"health": "x\x07"}}, "data.system_metrics.battery"),
+    ({"battery": {"level": 300}}, "data.system_metrics.battery.level"),
+    ({"battery": {"health": "x\x07"}}, "data.system_metrics.battery.health"),
     ({"disk_io": {"read_bytes": -1}}, "data.system_metrics.disk_io.read_bytes"),
     ({"network": {"sent_bytes_per_s": 1e300}}, "data.system_metrics.network.sent_bytes_per_s"),
     ({"throttling": {"now": ["a\x1b"]}}, "data.system_metrics.throttling.now[0]"),
@@ -349,8 +428,8 @@ async def test_a_registration_that_makes_no_sense_is_refused_by_field(node: Any,
 async def test_metrics_that_make_no_sense_are_refused_by_field(node: Any, wrong: Any, field: str) -> None:
     odd = await device(node, "odd")
     odd.say("heartbeat", {"system_metrics": wrong})
-    error = await odd.expect("error")
-    assert (error["code"], error["field"]) == ("bad_field", field)
+    answer = await odd.expect("heartbeat_ack")
+    assert [each["field"] for each in answer["left_out"]] == [field]
     assert node.rooms.scheduler.devices["odd"].metrics == {}
     await submit(node)
     await odd.expect("task_assign")
@@ -362,7 +441,8 @@ async def test_no_number_is_no_load_and_a_clock_of_1970_harms_nobody(node: Any) 
     odd = await device(node, "odd")
     for text in (b"NaN", b"Infinity", b"1e999"):
         odd.peer.send(b'{"message_type":"heartbeat","data":{"system_metrics":{"load_average":[' + text + b",0,0]}}}\n")
-        assert (await odd.expect("error"))["code"] == "bad_number"
+        [left_out] = (await odd.expect("heartbeat_ack"))["left_out"]
+        assert left_out["field"] == "data.system_metrics.load_average[0]" and text.decode() in left_out["message"]
     odd.peer.say("heartbeat", {"system_metrics": {"cpu_usage": 1.0, "uptime": 5}}, sender_id="odd",
                  timestamp="1970-01-01T00:00:05Z")  # fmt: skip
     await odd.expect("heartbeat_ack")
@@ -382,3 +462,19 @@ async def test_what_no_table_names_is_not_kept(node: Any) -> None:
     assert node.rooms.scheduler.devices["odd"].metrics == {"battery": {"level": 5}, "cpu_usage": 3.0}
     assert "junk" not in json.dumps(node.rooms.cluster.device("odd"))
     await odd.peer.leave()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_device_says_what_it_follows_and_what_it_cannot_tell(make_node: Any) -> None:
+    node = make_node()
+    more = {"policy": ["metered: deny"], "untold": ["network"]}
+    phone = await device(node, "phone", PAUSED | more, cpus_offered=1)
+    shown = node.rooms.cluster.device("phone")
+    assert (shown["policy"], shown["policy_untold"], shown["speed"]) == (["metered: deny"], ["network"], None)
+    assert (shown["cpu_cores"], shown["profile"]["cpu_cores"]["value"]) == (1, 4), "what it offers, and what it has"
+    phone.say("availability", AVAILABLE)
+    await phone.answered()
+    shown = node.rooms.cluster.device("phone")
+    assert (shown["policy"], shown["policy_untold"]) == ([], [])
+    await device(node, "pi", speed=0.5)
+    assert node.rooms.cluster.device("pi")["speed"] == 0.5

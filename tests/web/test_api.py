@@ -176,3 +176,24 @@ async def test_the_cluster(node: Any, http: Http) -> None:
     types = {each["task_type"]: each for each in (await http.get("/api/v1/tasks/types")).data["types"]}
     assert types["echo"]["payload"]["type"] == "object"
     assert (await http.get("/api/v1/tasks/statistics")).data["types"][0]["total"] == 3
+
+
+@pytest_twisted.ensureDeferred
+async def test_results_of_many_tasks_in_one_answer(node: Any, http: Http) -> None:
+    submitted = (await http.post("/api/v1/tasks", [ECHO] * 3)).data["tasks"]
+    first, second, third = (each["task_id"] for each in submitted)
+    device = await played(node)
+    task = await device.take()
+    await device.finish(task, "hello")
+    assert (await http.get(f"/api/v1/tasks/{task['task_id']}?wait=20")).data["status"] == "completed"
+    found = (await http.get(f"/api/v1/tasks/results?ids={first},{second},nobody,{third},{first}")).data
+    assert [(each["task_id"], each["status"], each["output"]) for each in found["results"]] == [
+        (task["task_id"], "completed", "hello")
+    ]
+    assert {each["task_id"] for each in found["unfinished"]} == {first, second, third} - {task["task_id"]}
+    assert (found["unknown"], found["left"]) == (["nobody"], [])
+    many = await http.get("/api/v1/tasks/results?ids=" + ",".join(f"t{number}" for number in range(201)))
+    assert many.status == 422 and many.json["errors"][0]["field"] == "ids"
+    left = await node.rooms.cluster.results([task["task_id"], second], 0)
+    assert len(left["results"]) == 1 and left["left"] == [second]
+    await device.leave()

@@ -52,11 +52,10 @@ def test_the_original_examples_are_valid_as_printed(seed_messages: list[dict[str
         ({"message_type": "task_assign", "data": {"task": {}}}, "wrong_direction", "message_type"),
         ({"message_type": "heartbeat", "data": []}, "bad_field", "data"),
         (
-            {"message_type": "heartbeat", "data": {"system_metrics": {"cpu_usage": 101}}},
-            "bad_field",
-            "data.system_metrics.cpu_usage",
+            {"message_type": "heartbeat", "data": {"attempts": [{"task_id": "t"}]}},
+            "missing_field",
+            "data.attempts[0].epoch",
         ),
-        ({"message_type": "heartbeat", "data": {"active_tasks": True}}, "bad_field", "data.active_tasks"),
         ({"message_type": "register", "data": {}}, "missing_field", "data.device_info"),
         ({"message_type": "task_result", "data": {"task_id": "t", "status": "done"}}, "bad_field", "data.status"),
         (
@@ -75,6 +74,20 @@ def test_mistakes_are_named(document: dict[str, Any], code: str, field: str) -> 
     with pytest.raises(ClusterError) as caught:
         read_message(document, frozenset({WORKER, CLIENT}))
     assert (caught.value.code, caught.value.field) == (code, field)
+
+
+@pytest.mark.parametrize(
+    ("data", "field"),
+    [
+        ({"system_metrics": {"cpu_usage": 101}}, "data.system_metrics.cpu_usage"),
+        ({"active_tasks": True}, "data.active_tasks"),
+    ],
+)
+def test_a_mistake_in_a_report_costs_its_own_field_alone(data: dict[str, Any], field: str) -> None:
+    sound = {"attempts": [{"task_id": "t", "epoch": 2}]}
+    message = read_message({"message_type": "heartbeat", "data": data | sound}, frozenset({WORKER}))
+    assert [each.path for each in message.left_out] == [field]
+    assert message.data["attempts"] == sound["attempts"] and str(message.data).count("None") == 1
 
 
 def test_a_typing_mistake_is_met_with_the_nearest_name() -> None:

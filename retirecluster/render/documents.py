@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
-from retirecluster.client.columns import Document, duration, field, percent, size, time_taken_s, words
+from retirecluster.render.columns import Document, duration, field, percent, size, time_taken_s, words
+from retirecluster.render.device_facts import fact_words, metric_pair
 
 Pairs = list[tuple[str, str]]
 
@@ -14,9 +16,9 @@ def _some(pairs: list[tuple[str, Any]]) -> Pairs:
     return [(name, str(value)) for name, value in pairs if value not in (None, "", [], {})]
 
 
-def task_pairs(task: Document) -> Pairs:
+def task_pairs(task: Document, now: datetime) -> Pairs:
     """What `tasks show` says of a task."""
-    taken_s = time_taken_s(task)
+    taken_s = time_taken_s(task, now)
     pairs = _some(
         [
             ("task", task.get("task_id")),
@@ -111,12 +113,13 @@ def device_pairs(device: Document) -> Pairs:
             ("last seen", None if device.get("last_seen_s") is None else f"{duration(device['last_seen_s'])} ago"),
         ]
     )
-    pairs += _some([("trust", _trust(device))])
+    pairs += [("policy", line) for line in device.get("policy") or ()]
+    untold = ", ".join(device.get("policy_untold") or ())
+    pairs += _some([("rules that cannot be told here", untold), ("trust", _trust(device))])
     pairs += _some([("wake", _wake(device.get("wake") or {}))])
     shown = {"cpu_usage", "memory_usage", "uptime"}
     pairs += _facts(device.get("profile") or {})
-    more = [(name.replace("_", " "), _plain(value)) for name, value in metrics.items() if name not in shown]
-    return pairs + _some(more)
+    return pairs + _some([metric_pair(name, value) for name, value in metrics.items() if name not in shown])
 
 
 def _wake(wake: Mapping[str, Any]) -> str:
@@ -156,14 +159,8 @@ def _facts(profile: Mapping[str, Any]) -> Pairs:
             pairs.append((name.replace("_", " "), "unknown"))
             continue
         values = fact["value"] if isinstance(fact["value"], list) else [fact["value"]]
-        pairs += [(name.replace("_", " "), f"{_plain(value)}  [{fact.get('source')}]") for value in values]
+        pairs += [(name.replace("_", " "), f"{fact_words(name, value)}  [{fact.get('source')}]") for value in values]
     return pairs if profile else []
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{name} {each}" for name, each in value.items() if each is not None)
-    return words(value) if isinstance(value, list) else "" if value is None else str(value)
 
 
 def status_pairs(status: Document) -> Pairs:
@@ -180,6 +177,7 @@ def status_pairs(status: Document) -> Pairs:
             ("devices", _counts(status.get("devices"))),
             ("tasks", _counts(status.get("tasks"))),
             ("slots", f"{slots.get('busy', 0)} of {slots['total']} busy" if "total" in slots else None),
+            ("placement", status.get("placement")),
             ("throughput", None if rate is None else f"{rate:.3g} tasks/s"),
             ("oldest waiting", None if not age_s else duration(age_s)),
         ]

@@ -8,7 +8,7 @@ from typing import Any
 
 from attrs import frozen
 
-from retirecluster.domain.units import format_bytes, format_duration
+from retirecluster.domain.units import format_bytes, format_duration, format_instant
 
 Document = Mapping[str, Any]
 
@@ -64,6 +64,14 @@ def words(value: Any) -> str:
     return ", ".join(str(each) for each in value) or "-" if isinstance(value, list | tuple) else str(value)
 
 
+def in_short(value: Any) -> str:
+    """A document in words, as `status failed, reason timeout`; what is nested or empty is left out."""
+    if not isinstance(value, Mapping):
+        return str(value)
+    some = [f"{name} {each}" for name, each in value.items() if not isinstance(each, Mapping | list) and each != ""]
+    return ", ".join(some) or "-"
+
+
 def instant(text: str) -> datetime | None:
     """The instant in an ISO 8601 text of the API; None if it is none."""
     try:
@@ -79,13 +87,10 @@ def seconds_between(start: str | None, end: str | None) -> float | None:
     return None if first is None or last is None else max(0.0, (last - first).total_seconds())
 
 
-def time_taken_s(task: Document) -> float | None:
+def time_taken_s(task: Document, now: datetime) -> float | None:
     """Seconds that a task ran, for one that has ended; for one that runs, until now."""
     started = task.get("started_at")
-    if not started:
-        return None
-    ended = task.get("finished_at") or datetime.now(timezone.utc).isoformat()
-    return seconds_between(started, ended)
+    return seconds_between(started, task.get("finished_at") or now.isoformat()) if started else None
 
 
 def _load(device: Document) -> str | None:
@@ -98,16 +103,20 @@ def _battery(device: Document) -> Any:
     return battery.get("level") if isinstance(battery, Mapping) else battery
 
 
-TASK_COLUMNS = (
-    Column("ID", field("task_id")),
-    Column("NAME", field("name"), flexible=True),
-    Column("TYPE", field("task_type"), flexible=True),
-    Column("PRI", field("priority")),
-    Column("STATUS", field("status"), is_status=True),
-    Column("DEVICE", field("device_id")),
-    Column("TIME", time_taken_s, duration, right=True),
-    Column("REASON", field("reason"), flexible=True),
-)
+def task_columns(now: datetime) -> tuple[Column, ...]:
+    """The columns of tasks; those that run have run until `now`."""
+    return (
+        Column("ID", field("task_id")),
+        Column("NAME", field("name"), flexible=True),
+        Column("TYPE", field("task_type"), flexible=True),
+        Column("PRI", field("priority")),
+        Column("STATUS", field("status"), is_status=True),
+        Column("DEVICE", field("device_id")),
+        Column("TIME", lambda task: time_taken_s(task, now), duration, right=True),
+        Column("REASON", field("reason"), flexible=True),
+    )
+
+
 DEVICE_COLUMNS = (
     Column("ID", field("device_id")),
     Column("STATUS", field("status"), is_status=True),
@@ -141,6 +150,53 @@ STATS_COLUMNS = (
     Column("IN/S", field("network_received_bytes_per_s"), size, right=True),
     Column("OUT/S", field("network_sent_bytes_per_s"), size, right=True),
     Column("TASKS", field("active_tasks"), lambda value: f"{value:.3g}", right=True),
+)
+_EVENT_HEAD = ("event_no", "at", "event", "device_id", "task_id")
+
+
+def _beside(event: Document) -> Document:
+    """What an event says beside what all events say."""
+    return {name: value for name, value in event.items() if name not in _EVENT_HEAD}
+
+
+def _instant_of(at: Any) -> Any:
+    return format_instant(at) if isinstance(at, int | float) else at
+
+
+FILE_COLUMNS = (
+    Column("SHA256", field("sha256")),
+    Column("SIZE", field("size_bytes"), size, right=True),
+    Column("USED", field("used_at")),
+    Column("NAMED", field("named"), lambda named: "yes" if named else "no"),
+)
+TASK_FILE_COLUMNS = (
+    Column("DIRECTION", field("direction")),
+    Column("NAME", field("name"), flexible=True),
+    Column("SIZE", field("size_bytes"), size, right=True),
+    Column("SHA256", field("sha256"), flexible=True),
+)
+EVENT_COLUMNS = (
+    Column("NO", field("event_no"), right=True),
+    Column("AT", lambda event: _instant_of(event.get("at"))),
+    Column("EVENT", field("event")),
+    Column("DEVICE", field("device_id")),
+    Column("TASK", field("task_id")),
+    Column("DETAIL", lambda event: in_short(_beside(event)), flexible=True),
+)
+AUDIT_COLUMNS = (
+    Column("NO", field("audit_no"), right=True),
+    Column("AT", field("at")),
+    Column("ACTOR", field("actor")),
+    Column("ACTION", field("action")),
+    Column("SUBJECT", field("subject")),
+    Column("DETAIL", field("detail"), lambda detail: in_short(detail), flexible=True),
+)
+TYPE_STATISTICS_COLUMNS = (
+    Column("TYPE", field("task_type"), flexible=True),
+    Column("TASKS", field("total"), right=True),
+    Column("COMPLETED", field("completed"), right=True),
+    Column("FAILED", field("failed"), right=True),
+    Column("MEAN TIME", field("mean_run_s"), duration, right=True),
 )
 SIGNAL_COLUMNS = (
     Column("NAME", field("name")),

@@ -6,17 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retirecluster.client.live import bar
-from retirecluster.client.tables import (
-    CUT,
-    FLEXIBLE_LEAST,
-    column_widths,
-    cut,
-    pad,
-    render_pairs,
-    render_table,
-    text_width,
-    visible,
-)
+from retirecluster.render.cells import CUT, cut, pad, text_width, visible, wrapped
+from retirecluster.render.tables import FLEXIBLE_LEAST, column_widths, render_pairs, render_table
 
 cells = st.text(max_size=30) | st.text("日本語テスト漢字", max_size=12) | st.text("abc déf", max_size=25)
 tables = st.integers(1, 6).flatmap(
@@ -85,6 +76,14 @@ def test_columns_use_what_is_there_and_no_more(natural: list[int], available: in
     others = [index for index in range(len(natural)) if index not in giving]
     if any(widths[index] < natural[index] for index in others):
         assert all(widths[index] <= FLEXIBLE_LEAST for index in giving)
+
+
+@given(cells, st.integers(2, 40))
+def test_wrapped_text_fits_and_loses_nothing_but_blanks(text: str, width: int) -> None:
+    shown = visible(text)
+    lines = wrapped(shown, width)
+    assert all(text_width(line) <= width for line in lines)
+    assert "".join(lines).replace(" ", "") == shown.replace(" ", "")
 
 
 def test_short_columns_stay_whole_when_a_long_one_gives_way() -> None:

@@ -6,60 +6,15 @@ reasons) cannot move the cursor or colour anything: control characters are shown
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable, Sequence
 
-CUT = "…"
+from retirecluster.render.cells import cut, pad, text_width, visible
+
 GAP = "  "
 FLEXIBLE_LEAST = 6
 """Cells below which a flexible column gives way no more before the others do."""
 Painter = Callable[[int, int, str], str]
 """(row, column, padded text) -> the text with colours; row -1 is the header."""
-
-
-def char_width(char: str) -> int:
-    """Cells that a character takes: 0 for combining marks, 2 for wide ones, else 1."""
-    if char.isascii():
-        return 1
-    if unicodedata.category(char) in ("Mn", "Me"):
-        return 0
-    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
-
-
-def text_width(text: str) -> int:
-    """Cells that a text without control characters takes."""
-    return len(text) if text.isascii() else sum(char_width(char) for char in text)
-
-
-def visible(text: str) -> str:
-    """The text on one line, with everything that a terminal would obey or hide shown as an escape."""
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else _escaped(char) for char in text)
-
-
-def _escaped(char: str) -> str:
-    return char.encode("unicode_escape").decode("ascii")
-
-
-def cut(text: str, width: int) -> str:
-    """The text in at most `width` cells (at least 1); ends with `…` if something is missing."""
-    if text_width(text) <= width:
-        return text
-    kept, used = [], 1
-    for char in text:
-        used += char_width(char)
-        if used > width:
-            break
-        kept.append(char)
-    return "".join(kept) + CUT
-
-
-def pad(text: str, width: int, right: bool = False) -> str:
-    """The text cut or filled up to exactly `width` cells."""
-    text = cut(text, width)
-    fill = " " * (width - text_width(text))
-    return fill + text if right else text + fill
 
 
 def column_widths(natural: Sequence[int], available: int, flexible: frozenset[int] = frozenset()) -> list[int] | None:
@@ -145,6 +100,7 @@ def _stacked(titles: Sequence[str], rows: Sequence[Sequence[str]], width: int) -
 
 def render_pairs(pairs: Sequence[tuple[str, str]], *, width: int | None = None, indent: str = "  ") -> list[str]:
     """Lines of `name  value`, the values under each other; long values are cut at the width."""
+    pairs = [(visible(name), value) for name, value in pairs]
     names = max((text_width(name) for name, _ in pairs), default=0)
     lines = [f"{indent}{pad(name, names) if names else name}{GAP}{visible(value)}".rstrip() for name, value in pairs]
     return lines if width is None else [cut(line, max(1, width)) for line in lines]

@@ -109,26 +109,36 @@ def waiting_reason(task: Task, rows: list[dict[str, Any]], devices: Mapping[str,
         return f"{free[0]['device_id']} has room: it is next"
     busy = sum(any(reason.startswith("busy") for reason in row["reasons"]) for row in fitting)
     if busy:
-        return f"waits for room: {busy} of {len(fitting)} fitting devices {'is' if busy == 1 else 'are'} busy"
+        return f"waits for room: {busy} of {len(fitting)} fitting devices {_are(busy)} busy"
     return _nobody([devices[row["device_id"]] for row in fitting])
 
 
 def _nobody(fitting: list[Device]) -> str:
     """For a task that no device takes: those that are there and why not, one by name; how many are not there."""
     there = [device for device in fitting if device.presence is Presence.ONLINE]
+    alone = len(fitting) == 1
+    nobody = "the only device that fits" if alone else f"none of the {len(fitting)} devices that fit"
     if not there:
-        return f"none of the {len(fitting)} devices that fit is there"
-    first = there[0]
-    parts = [f"{first.device_id} is {first.status}" + (f": {first.shown_reason}" if first.shown_reason else "")]
-    if len(there) > 1:
-        others = Counter(device.status for device in there[1:])
-        parts.append(
-            "of the others "
-            + ", ".join(f"{count} {'is' if count == 1 else 'are'} {status}" for status, count in others.items())
-        )
+        return f"{nobody} is{' not' if alone else ''} there"
+    parts = [_refuser(there[0]), *_others(there[1:])]
     if away := len(fitting) - len(there):
-        parts.append(f"{away} {'is' if away == 1 else 'are'} not there")
-    return f"none of the {len(fitting)} devices that fit takes tasks now: " + "; ".join(parts)
+        parts.append(f"{away} {_are(away)} not there")
+    return f"{nobody} takes{' no' if alone else ''} tasks now: " + "; ".join(parts)
+
+
+def _refuser(device: Device) -> str:
+    return f"{device.device_id} is {device.status}" + (f": {device.shown_reason}" if device.shown_reason else "")
+
+
+def _others(devices: list[Device]) -> list[str]:
+    """How many are in which state."""
+    counts = Counter(device.status for device in devices).items()
+    words = ", ".join(f"{count} {_are(count)} {status}" for status, count in counts)
+    return [f"of the others {words}"] if words else []
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
 
 
 def _hint(task: Task, rows: list[dict[str, Any]], changes: list[dict[str, Any]]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -69,10 +69,8 @@ class Cluster:
         """Its state in figures."""
         now = self.moment()
         status = views.cluster_status(self.scheduler, now)
-        online = status["devices"].get("online", 0)
-        state = "stopping" if not self.desk.accepting else "running" if online else "no devices online"
         return {
-            "state": state,
+            "state": self._state(status["devices"]),
             "version": __version__,
             "cluster_id": self.database.cluster_id,
             "incarnation": self.database.incarnation,
@@ -83,6 +81,14 @@ class Cluster:
             "quiet": self.household.quiet(),
             **status,
         }
+
+    def _state(self, devices: Mapping[str, int]) -> str:
+        """In words, from the number of devices of each status."""
+        if not self.desk.accepting:
+            return "stopping"
+        if devices.get("online"):
+            return "running"
+        return "all devices are paused" if devices.get("paused") else "no devices online"
 
     def health(self) -> dict[str, Any]:
         """Whether the main works: `ok` or `failing`, what is wrong, and each check with its figure."""

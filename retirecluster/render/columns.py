@@ -125,9 +125,10 @@ DEVICE_COLUMNS = (
     Column("MEM", field("memory_usage"), percent, right=True),
     Column("TASKS", _load, right=True),
     Column("UPTIME", field("uptime_s"), duration, right=True),
+    Column("REASON", field("reason"), flexible=True),
 )
 DEVICE_COLUMNS_WIDE = (
-    *DEVICE_COLUMNS,
+    *DEVICE_COLUMNS[:-1],
     Column("PLATFORM", field("platform")),
     Column("ARCH", field("architecture")),
     Column("TEMP", field("temperature"), lambda value: f"{value:.0f}°C", right=True),
@@ -135,7 +136,7 @@ DEVICE_COLUMNS_WIDE = (
     Column("SLOTS", field("slots"), right=True),
     Column("TRUST", field("trust"), lambda value: f"{value:.2f}", right=True),
     Column("TAGS", field("tags"), words, flexible=True),
-    Column("REASON", field("reason"), flexible=True),
+    DEVICE_COLUMNS[-1],
 )
 STATS_COLUMNS = (
     Column("AT", field("at")),

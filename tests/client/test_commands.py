@@ -270,8 +270,8 @@ async def test_devices(retire_cluster: Any, fake: FakeMain) -> None:
     assert "retire-worker --join" in (await retire_cluster("devices")).err
     fake.devices = [PHONE, PHONE | {"device_id": "pi", "status": "offline", "cpu_usage": None, "metrics": None}]
     header, phone, pi = (await retire_cluster("devices", "list")).out.splitlines()
-    assert header.split() == ["ID", "STATUS", "ROLE", "CPU", "MEM", "TASKS", "UPTIME"]
-    assert phone.split() == ["phone", "online", "mobile", "26%", "40%", "1/2", "1m30s"]
+    assert header.split() == ["ID", "STATUS", "ROLE", "CPU", "MEM", "TASKS", "UPTIME", "REASON"]
+    assert phone.split() == ["phone", "online", "mobile", "26%", "40%", "1/2", "1m30s", "-"]
     assert pi.split()[3] == "-"
     assert "battery, usb" in (await retire_cluster("devices", "ls", "--wide")).out
     rows = list(csv.DictReader(io.StringIO((await retire_cluster("device", "list", "-o", "csv")).out)))

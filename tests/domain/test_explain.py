@@ -24,12 +24,12 @@ def test_a_device_that_is_there_and_rests_is_named() -> None:
     for device in devices.values():
         device.presence = Presence.OFFLINE
     assert reason(bed, task) == "none of the 62 devices that fit is there"
-    devices["w3"].presence, devices["w3"].resting = Presence.ONLINE, QUIET
+    devices["w3"].presence, devices["w3"].rests = Presence.ONLINE, (QUIET,)
     assert reason(bed, task) == (
         f"none of the 62 devices that fit takes tasks now: w3 is paused: {QUIET}; 61 are not there"
     )
     for name in ("w4", "w5"):
-        devices[name].presence, devices[name].resting = Presence.ONLINE, QUIET
+        devices[name].presence, devices[name].rests = Presence.ONLINE, (QUIET,)
     devices["w6"].presence, devices["w6"].cordoned = Presence.ONLINE, True
     assert reason(bed, task) == (
         f"none of the 62 devices that fit takes tasks now: w3 is paused: {QUIET}; "

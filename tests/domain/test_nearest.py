@@ -54,7 +54,7 @@ def test_what_is_enough_on_one_device_is_not_told_again_with_more() -> None:
 def test_a_rest_that_the_device_itself_reports_is_one_step() -> None:
     bed = Bed()
     bed.device("a")
-    bed.scheduler.devices["a"].resting = "borrowed by its owner"
+    bed.scheduler.devices["a"].rests = ("borrowed by its owner",)
     bed.scheduler.devices["a"].pause = Pause("borrowed by its owner", "continue", 0.0)
     [task] = bed.submit()
     assert [each["text"] for each in changes(bed, task)] == ["end the rest of a (borrowed by its owner)"]
@@ -138,7 +138,7 @@ def test_what_lasts_while_a_device_is_away_is_to_be_ended_too() -> None:
     bed.device("a")
     device = bed.scheduler.devices["a"]
     bed.scheduler.fleet.set_flags(device, bed.now, cordoned=True)
-    device.quarantine, device.resting = "2 wrong results in 2 verified tasks", "quiet"
+    device.quarantine, device.rests = "2 wrong results in 2 verified tasks", ("quiet",)
     bed.scheduler.disconnected(device, bed.now, "gone", closed=False)
     [task] = bed.submit()
     assert [each["text"] for each in changes(bed, task)] == [

@@ -287,6 +287,11 @@ async def test_of_two_rests_the_stronger_word_holds_however_long_each_is(node: A
     phone.say("availability", {"state": "paused", "reason": f"{quiet}; {borrowed}", "running": "suspend"})
     await phone.answered()
     assert status(node, "phone") == ("paused", f"{quiet}; {borrowed}")
+    # One that has heard of a part only: the rest of it is added, nothing said twice.
+    phone.say("availability", {"state": "paused", "reason": borrowed, "running": "suspend"})
+    await phone.answered()
+    assert status(node, "phone") == ("paused", f"{quiet}; {borrowed}")
+    assert (await http.get("/api/v1/cluster/status")).data["state"] == "all devices are paused"
     # Also one that comes while both hold is told both.
     late = await device(node, "late")
     assert late.welcome["rest"]["running"] == "suspend" and "also" not in late.welcome["rest"]

@@ -113,6 +113,20 @@ def test_it_pauses_tells_and_works_again() -> None:
         ]  # fmt: skip
 
 
+def test_another_cause_is_told_at_once() -> None:
+    """Words with other figures can wait; that nothing asks for the pause any more, or somebody else does, cannot."""
+    with Worker(signals={"tariff": {"max": 0.2}}) as worker:
+        worker.comfort.signalled({"tariff": {"value": 0.5, "ttl_s": 900.0}})
+        worker.comfort.signalled({"tariff": {"value": 0.6, "ttl_s": 900.0}})
+        assert [each["reason"] for each in worker.agent.said] == ["tariff 0.5 > 0.2"]
+        worker.comfort.signalled({})
+        assert worker.agent.said[-1]["settling"] and worker.agent.said[-1]["reason"].endswith("has been so for 1m)")
+        worker.comfort.rest({"for_s": 500.0, "running": "continue", "reason": "quiet"})
+        assert worker.agent.said[-1]["reason"].startswith("quiet; tariff")
+        worker.comfort.rest({"for_s": 0, "running": "continue"})
+        assert "quiet" not in worker.agent.said[-1]["reason"]
+
+
 def test_what_changed_while_it_registered_is_told_afterwards() -> None:
     with Worker(only_when_charging=True) as worker:
         assert worker.comfort.registering()["state"] == "available"

@@ -7,7 +7,7 @@ its owner) or for all (quiet). What rests is given nothing, whether or not the d
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from attrs import define, field
@@ -34,7 +34,7 @@ class Pauses:
     def registered(self, device: Device, availability: Mapping[str, Any] | None, now: Moment) -> None:
         """A device registered; `availability` is what it said of itself, None if it knows nothing of such things."""
         device.heeds = availability is not None
-        device.resting = self._rest_of(device)
+        device.rests = self._reasons_for(device)
         self.said(device, availability or {"state": "available"}, now)
 
     def said(self, device: Device, availability: Mapping[str, Any], now: Moment) -> None:
@@ -77,7 +77,7 @@ class Pauses:
         else:
             self.borrowed[device_id] = rest
         for device in self.fleet.devices.values():
-            device.resting = self._rest_of(device)
+            device.rests = self._reasons_for(device)
 
     def set_quiet(self, rest: Rest | None, now: Moment) -> None:
         """Quiet for all devices, or the end of it."""
@@ -105,20 +105,23 @@ class Pauses:
         rests = self.rests_of(device_id)
         if not rests:
             return None
-        reason = "; ".join(dict.fromkeys(each.reason for each in rests))
-        return Rest(reason, rests[0].running, max(each.until_mono_s for each in rests))
+        return Rest("; ".join(_reasons(rests)), rests[0].running, max(each.until_mono_s for each in rests))
 
-    def _rest_of(self, device: Device) -> str:
-        rest = self.rest_of(device.device_id)
-        return "" if rest is None else rest.reason
+    def _reasons_for(self, device: Device) -> tuple[str, ...]:
+        return _reasons(self.rests_of(device.device_id))
 
     def _apply(self, device: Device) -> None:
-        before, device.resting = device.resting, self._rest_of(device)
-        if before != device.resting:
+        before, device.rests = device.rests, self._reasons_for(device)
+        if before != device.rests:
             self.fleet.queues.device_changed(device)
         rest = self.rest_of(device.device_id)
         if rest is not None and rest.running == HAND_BACK and not device.heeds:
             self._hand_back(device, rest.reason)
+
+
+def _reasons(rests: Iterable[Rest]) -> tuple[str, ...]:
+    """Each once."""
+    return tuple(dict.fromkeys(each.reason for each in rests))
 
 
 def _pause(before: Pause | None, availability: Mapping[str, Any], now: Moment) -> Pause | None:

@@ -165,8 +165,8 @@ class Device:
     cordoned: bool = False
     refusal: Refusal | None = None
     pause: Pause | None = None
-    resting: str = ""
-    """Why a person wants it left alone; empty if nobody does."""
+    rests: tuple[str, ...] = ()
+    """Why people want it left alone; empty if nobody does."""
     policy: tuple[str, ...] = ()
     """The comfort policy that it follows, as it says: a line for each field."""
     untold: tuple[str, ...] = ()
@@ -220,13 +220,18 @@ class Device:
         return self.presence is Presence.ONLINE and not held_back
 
     @property
+    def resting(self) -> str:
+        """Why people want it left alone, in one sentence."""
+        return "; ".join(self.rests)
+
+    @property
     def pausing(self) -> str:
         """Why it works for nobody just now, by its owner's or another person's word or its own; empty if it does."""
         if self.pause is None:
             refused = self.refusal is not None and not self.refusal.over
             return self.resting or (f"it refused a task: {self.refusal.reason}" if refused and self.refusal else "")
         said = self.pause.reason
-        return f"{self.resting}; {said}" if self.resting and self.resting not in said else said
+        return "; ".join([*(each for each in self.rests if each not in said), said])  # it may not have heard of all yet
 
     @property
     def stands_still(self) -> bool:

@@ -197,4 +197,11 @@ class MainPeer(JsonLines):
         closed = not cut_off and reason.check(ConnectionDone, ConnectionLost) is not None
         # A reset says less: a worker that lives on sends one too, for what reached it after it gave up a broken line.
         grace_s = 0.0 if reason.check(ConnectionDone) else RESET_GRACE_S
-        self.server.lost(self, reason.getErrorMessage(), closed=closed, grace_s=grace_s)
+        self.server.lost(self, _in_words(reason), closed=closed, grace_s=grace_s)
+
+
+def _in_words(reason: Failure) -> str:
+    """Why a connection ended, as the device's reason."""
+    if reason.check(ConnectionDone):
+        return "its connection was closed without a farewell"
+    return "its connection was reset" if reason.check(ConnectionLost) else reason.getErrorMessage()

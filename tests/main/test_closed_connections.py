@@ -31,6 +31,7 @@ async def test_the_end_of_the_stream_is_the_end_of_the_process(make_node: Any) -
     await one.leave()
     await pause(0.3)
     assert (task.state, task.charged) == (State.QUEUED, 0)
+    assert node.rooms.scheduler.devices["one"].shown_reason == "its connection was closed without a farewell"
 
 
 @pytest_twisted.ensureDeferred
@@ -42,6 +43,7 @@ async def test_a_reset_may_come_from_a_worker_that_lives(make_node: Any) -> None
     await pause(0.5)
     assert node.rooms.scheduler.devices["one"].presence is Presence.DISCONNECTED
     assert (task.state, task.epoch) == (State.RUNNING, 1)
+    assert node.rooms.scheduler.devices["one"].shown_reason == "its connection was reset"
     again, answer = await device(node, "one", attempts=[{"task_id": task.task_id, "epoch": 1, "state": "running"}])
     assert answer["resume"] == [{"task_id": task.task_id, "epoch": 1}]
     await again.leave()

@@ -41,12 +41,12 @@ class Leaving:
     def _stop(self, folder: Path, record: JoinRecord) -> None:
         worker, managed = LocalWorker(folder), record.kind in (SYSTEM, USER)
         if managed and record.file is not None and record.file.exists():
-            if is_ours(record.file):
+            if record.wrote(record.file) or _starts(record.file, folder):
                 for command in stop_commands(record.kind):
                     self.console.line(f"{'would run' if self.dry else 'run'}: {' '.join(command)}")
                     if not self.dry:
                         run(command)
-            elif worker.runs():
+            elif worker.runs() and not is_ours(record.file):
                 words = f"{record.file} was not written by retire-cluster join, and its worker runs: stop that first"
                 raise ClusterError("conflict", words)
         if not worker.runs():
@@ -85,3 +85,8 @@ class Leaving:
             self.console.line(f"{'would remove' if self.dry else 'removed'}: {path}")
             if not self.dry:
                 path.unlink()
+
+
+def _starts(unit: Path, folder: Path) -> bool:
+    """Whether a unit that `join` wrote, and somebody may have changed since, starts the worker of this folder."""
+    return is_ours(unit) and str(folder / CONFIG) in unit.read_text("utf-8", errors="replace")

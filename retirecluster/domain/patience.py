@@ -39,4 +39,4 @@ class Patience:
 
     def dwell_s(self, least_s: float) -> float:
         """How long all must be well at the end of this pause, where `least_s` is asked for at least."""
-        return max(least_s, min(LONGEST_S, least_s * 2.0**self.soon))
+        return max(least_s, min(LONGEST_S, max(1.0, least_s) * 2.0**self.soon)) if self.soon else least_s

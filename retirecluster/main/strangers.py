@@ -34,6 +34,8 @@ class Strangers:
         gone = [
             each for each in self.scheduler.devices.values() if each.last_seen_at < before_at and self._strange(each)
         ]
+        wanted = {task.queue.demand.device for task in self.scheduler.ledger.tasks.values()} if gone else set()
+        gone = [each for each in gone if each.device_id not in wanted]
         for device in gone:
             self.scheduler.remove(device, now)
             self.history.forget(device.device_id)
@@ -46,4 +48,5 @@ class Strangers:
         ran = device.completed or device.failed or device.attempts or device.taken or device.deaths
         wanted = device.role_override or device.cordoned or device.quarantine or device.drain_until_at is not None
         borrowed = device.device_id in self.scheduler.pauses.borrowed
-        return device.presence is Presence.OFFLINE and not (ran or wanted or borrowed)
+        sleeps = device.register.get("wake_on_lan")  # its address is known from this record alone
+        return device.presence is Presence.OFFLINE and not (ran or wanted or borrowed or sleeps)

@@ -295,10 +295,11 @@ class Linux(Platform):
         return next((row[9] for row in rows if row[0] == "0" * 32 and row[1] == "00" and row[9] != "lo"), None)
 
     def metered(self) -> bool | None:
-        """By the interface of the default route; of a wireless one NetworkManager knows, where it runs."""
+        """By the interface of the default route; of a wireless one NetworkManager knows, where it runs. A device that
+        has no way out and is on cables alone has nothing that could be metered."""
         name = self.way_out()
         if name is None:
-            return None
+            return False if self._on_cables_alone() else None
         kind = self._kind(self.root / "sys/class/net" / name)
         if kind == interfaces.MOBILE:
             return True
@@ -307,6 +308,12 @@ class Linux(Platform):
         except OSError:
             said = ""
         return {"yes": True, "no": False}.get(said, False if kind == interfaces.ETHERNET else None)
+
+    def _on_cables_alone(self) -> bool:
+        places = (self.root / "sys/class/net").glob("*")
+        up = [self._kind(each) for each in places if each.name != "lo" and self._said(each, "operstate") == "up"]
+        own = [kind for kind in up if kind != interfaces.VIRTUAL]
+        return bool(own) and set(own) == {interfaces.ETHERNET}
 
     # The owner
 

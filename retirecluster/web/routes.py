@@ -15,10 +15,9 @@ from retirecluster.web import (
     text_views,
 )
 from retirecluster.web.answers import TEXT
-from retirecluster.web.routing import ADMIN, Route
+from retirecluster.web.routing import ADMIN, API, Route
 from retirecluster.web.sse import MEDIA_TYPE as SSE
 
-API = "/api/v1"
 TABLES = text_views.MEDIA_TYPES
 HTML = pages.HTML
 VIEW, REASON = text_views.VIEW, api_tasks.REASON_BODY

@@ -13,6 +13,7 @@ from werkzeug.exceptions import HTTPException
 
 from retirecluster.domain.errors import ClusterError
 from retirecluster.domain.fields import Record
+from retirecluster.web.acceptable import check_accepts
 from retirecluster.web.answers import JSON, Answer
 from retirecluster.web.calls import NO_QUERY, Call, Web, read_body, read_query
 from retirecluster.web.connections import WebRequest
@@ -22,6 +23,7 @@ from retirecluster.web.sse import MEDIA_TYPE, Stream
 from retirecluster.web.validators import validated
 
 READ, ADMIN = "read", "admin"
+API = "/api/v1"
 Handler = Callable[[Web, Call], Awaitable["Answer | Stream | Download"]]
 
 
@@ -60,6 +62,12 @@ class Route:
         return views and self.method == "GET" and self.role == READ
 
     @property
+    def only_type(self) -> str | None:
+        """The media type of a document or a stream that is to be had in no other at its address."""
+        single = self.media_types in ((JSON,), (MEDIA_TYPE,)) and self.path.startswith((API, "/stream"))
+        return self.media_types[0] if single and self.method == "GET" else None
+
+    @property
     def operation_id(self) -> str:
         """A name that no other route has: the method and the path."""
         words = [self.method.lower(), *(part.strip("{}.") for part in self.path.split("/") if part)]
@@ -70,17 +78,21 @@ def make_app(routes: Sequence[Route], web: Web) -> Klein:
     """The Klein application of a table of routes."""
     app = Klein()
     app.url_map.merge_slashes = False
+    paths = {route.path for route in routes}
     for route in routes:
-        endpoint = _endpoint(route, web)
+        twin = "/text" + route.path.removeprefix(API)
+        endpoint = _endpoint(route, web, twin if twin in paths else "")
         endpoint.__name__ = route.operation_id
         app.route(route.rule, methods=[route.method], endpoint=route.operation_id)(endpoint)
     app.handle_errors(Exception)(_answer_failure)
     return app
 
 
-def _endpoint(route: Route, web: Web) -> Callable[..., Awaitable[bytes | None]]:
+def _endpoint(route: Route, web: Web, twin: str) -> Callable[..., Awaitable[bytes | None]]:
+    """`twin` is the address that has the same as text; empty if there is none."""
     handler, reads_query = route.handler, bool(route.query.fields)
     defaults, has_validator = route.query.with_defaults({}), route.validated
+    only = route.only_type
 
     async def endpoint(request: WebRequest, **path: str) -> bytes | None:
         request.route = route.path
@@ -88,6 +100,8 @@ def _endpoint(route: Route, web: Web) -> Callable[..., Awaitable[bytes | None]]:
             query = read_query(route.query, request.args) if request.args or reads_query else defaults
             call = Call(request, path, query)
             _check_token(route, call)
+            if only is not None:
+                check_accepts(request.requestHeaders, only, twin)
             answer = await handler(web, call)
             if isinstance(answer, Answer):
                 if has_validator and answer.status == 200:

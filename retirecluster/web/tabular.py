@@ -13,6 +13,7 @@ from attrs import frozen
 
 from retirecluster.domain.errors import ClusterError
 from retirecluster.domain.tasks import encode
+from retirecluster.web.acceptable import not_acceptable, quality
 
 TEXT, CSV, TSV, JSON = "text", "csv", "tsv", "json"
 MEDIA_TYPES = {
@@ -43,46 +44,14 @@ def wanted_format(asked: str | None, accept: str | None, available: Iterable[str
         raise _not_acceptable(f"format={asked[:40]}", known)
     if not accept:
         return known[0]
-    best = max(known, key=lambda name: _quality(MEDIA_TYPES[name].partition(";")[0], accept))
-    if _quality(MEDIA_TYPES[best].partition(";")[0], accept) <= 0:
-        raise _not_acceptable(f"Accept: {accept[:80]}", known)
+    best = max(known, key=lambda name: quality(MEDIA_TYPES[name].partition(";")[0], accept))
+    if quality(MEDIA_TYPES[best].partition(";")[0], accept) <= 0:
+        raise _not_acceptable(f"Accept: {accept}", known)
     return best
 
 
 def _not_acceptable(what: str, known: Sequence[str]) -> ClusterError:
-    listed = ", ".join(f"{name} ({MEDIA_TYPES[name].partition(';')[0]})" for name in known)
-    shown_what = what if what.isprintable() and what.isascii() else ascii(what)
-    return ClusterError("not_acceptable", f"{shown_what} is not served here; there is {listed}")
-
-
-def _quality(media_type: str, accept: str) -> float:
-    """How much an Accept header wants a media type, by its most specific range; 0 for not at all."""
-    best, specific = 0.0, -1
-    for part in accept.split(","):
-        pieces = [piece.strip().lower() for piece in part.split(";")]
-        rank = _rank(pieces[0], media_type)
-        if rank > specific:
-            specific, best = rank, _weight(pieces[1:])
-    return best
-
-
-def _rank(wanted: str, media_type: str) -> int:
-    if wanted == media_type:
-        return 2
-    if wanted.endswith("/*") and wanted[:-1] == media_type[: len(wanted) - 1]:
-        return 1
-    return 0 if wanted == "*/*" else -1
-
-
-def _weight(parameters: Sequence[str]) -> float:
-    for each in parameters:
-        name, _, value = each.partition("=")
-        if name == "q":
-            try:
-                return float(value)
-            except ValueError:
-                return 0.0
-    return 1.0
+    return not_acceptable(what, [f"{name} ({MEDIA_TYPES[name].partition(';')[0]})" for name in known])
 
 
 def rendered(table: Table, wanted: str, header: bool | None) -> str:

@@ -22,7 +22,7 @@ SAME_DAY_S = 86_400.0
 """A time of day without its date (`on battery since 14:02`) means something for so long."""
 FILE = Record(
     (
-        Field("pausing", MapOf(Text(1000), 64, Text(128, 1)), "rules that pause, and their words", required=True),
+        Field("pausing", MapOf(Text(1000), 512, Text(128, 1)), "rules that pause, and their words", required=True),
         Field("on_battery_since", Text(5), required=True),
         Field("defaults", POLICY, "the cluster's policy", required=True),
         Field("at", Number(), "when it was written, Unix seconds", required=True),

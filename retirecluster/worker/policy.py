@@ -26,6 +26,7 @@ from retirecluster.domain.policy import (
     NETWORK,
     OWNER,
     POWER,
+    SIGNAL,
     TEMPERATURE,
     Asking,
     Order,
@@ -103,6 +104,8 @@ class Comfort:
     _told_cause: Cause = field(default=((), (), False), init=False)
     _told_kind: tuple[bool, str] = field(default=(False, CONTINUE), init=False)
     _registered_as: tuple[bool, str] = field(default=(False, CONTINUE), init=False)
+    _met: bool = field(default=False, init=False)
+    """The main has told which signals there are."""
     _ready: bool = field(default=False, init=False)
     """It was looked at under the policy that holds, or that has no rules."""
 
@@ -133,6 +136,7 @@ class Comfort:
         if problems := policy_problems(defaults):
             self.log.warn("the cluster's policy is not followed: {why}", why=str(problems[0]))
             defaults = {}
+        self._met = True
         offers_anew = defaults != self._defaults and self._follow(defaults)
         self._note_signals(data.get("signals") or {})
         self._note_rest(data.get("rest"))
@@ -153,6 +157,7 @@ class Comfort:
 
     def signalled(self, signals: Mapping[str, Mapping[str, float]]) -> None:
         """All signals that hold now: name to value and time to live."""
+        self._met = True
         self._note_signals(signals)
         self.look()
 
@@ -212,11 +217,11 @@ class Comfort:
         return bool(self.limit_cpus(self._policy.max_cpu_share))
 
     def _remember(self) -> None:
-        """Which rules ask for a pause; while they have only just been content, as before."""
+        """Which rules ask for a pause; while they have only just been content, or wait for an answer, as before."""
         if self.memory is None or self.verdict.settling:
             return
-        asking = {each.rule for each in self.verdict.asking if each.known}
-        words = {name: each.words for name, each in self._state.memories.items() if name in asking}
+        asking = {each.rule for each in self.verdict.asking if each.known} | set(self._waiting_rules())
+        words = {name: each.words for name, each in self._state.memories.items() if name in asking and each.pausing}
         self.memory.save(Kept(words, self._state.on_battery_since, self._defaults))
 
     def _note_signals(self, signals: Mapping[str, Mapping[str, float]]) -> None:
@@ -280,7 +285,8 @@ class Comfort:
     def _waiting_rules(self) -> list[str]:
         """Rules that may know more in a moment: what they look at was asked for, and never told yet."""
         waited_for = set().union(*(NEEDS.get(name, set()) for name in self.pending()))
-        return [rule.name for rule in self._policy.rules if rule.name in waited_for]
+        names = [rule.name for rule in self._policy.rules]
+        return [name for name in names if name in waited_for or (name.startswith(SIGNAL) and not self._met)]
 
     def _local(self) -> datetime | None:
         try:

@@ -15,7 +15,8 @@ TIMES = slice(11, 15)
 
 @frozen
 class Usage:
-    """What a tree of processes has used and does. `cpu_s` grows only: a process that ended counts with its parent."""
+    """What a tree of processes has used and does. `cpu_s` counts a process that ended with its parent: it
+    grows only, as long as nobody leaves the tree, which the runner sees to where the system lets it (Linux)."""
 
     cpu_s: float
     runnable: int

@@ -235,6 +235,10 @@ def test_a_unit_for_another_folder_is_not_replaced(device: Device, main_port: in
     with pytest.raises(ClusterError, match=r"not as retire-cluster join wrote it for .*elsewhere"):
         device.join(evolve(plan, folder=device.home / "elsewhere"))
     assert device.unit.read_text() == before
+    unit, calls = before.replace(str(device.folder), str(device.home / "elsewhere")), device.calls()
+    device.unit.write_text(unit)
+    assert f"kept: {device.unit}" in device.leave()
+    assert device.unit.read_text() == unit and device.calls() == calls, "it starts the other folder's worker"
 
 
 def test_a_worker_that_is_not_let_in_has_not_joined(device: Device, main_port: int) -> None:

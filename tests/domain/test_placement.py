@@ -246,6 +246,34 @@ def test_a_task_does_not_wait_behind_another_while_a_slower_device_is_idle() -> 
     assert bed.grants() == [(tasks[1].task_id, "slow")]
 
 
+def test_full_devices_that_others_want_are_asked_once_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only places in queues are left, tasks that came first want the slots, and hundreds of classes wait behind."""
+    devices, classes = 10, 300
+    bed = Bed()
+    for number in range(devices):
+        bed.device(f"d{number}", slots=1, prefetch=8, memory=8 * 2**30)
+    for _ in range(4):
+        for task in bed.submit(devices):
+            bed.grants()
+            bed.end(task, 0.01)
+    large = {"task_type": "sleep", "payload": {"duration_s": 600}, "requirements": {"min_memory_gb": 5}}
+    first = bed.submit(2 * devices, **large)
+    assert len(bed.grants()) == devices
+    for number in range(classes):
+        bed.submit(requirements={"min_memory_gb": 1 + number / 1000})
+    asked = []
+    queues = type(bed.scheduler.queues)
+    outranked = queues._outranked
+    monkeypatch.setattr(queues, "_outranked", lambda *each: (asked.append(each), outranked(*each))[1])
+    assert bed.grants() == [] and len(asked) <= 3 * devices  # they stand on three or four shelves
+    asked.clear()
+    bed.end(first[0], 600)
+    assert [task for task, _ in bed.grants()] == [first[devices].task_id] and len(asked) <= 10
+    asked.clear()
+    bed.submit()
+    assert bed.grants() == [] and len(asked) <= devices
+
+
 def test_what_was_passed_over_is_looked_at_again_in_order() -> None:
     bed = Bed()
     bed.device("small", slots=2, memory=3 * 2**30)

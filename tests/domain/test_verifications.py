@@ -70,6 +70,15 @@ def test_two_that_agree() -> None:
     assert case.figures("a") == case.figures("b") == (1, 0)
 
 
+def test_a_verified_task_has_begun_when_its_first_copy_has() -> None:
+    case = Verified("a", "b")
+    began_at = case.bed.now.wall_s
+    case.answer("4")
+    case.bed.mono_s += 5
+    case.answer("4")
+    assert case.end() is State.COMPLETED and case.task.started_at == began_at
+
+
 def test_a_third_decides_against_the_first() -> None:
     case = Verified("a", "b", "c")
     wrong, right = case.answer("5"), case.answer("4")

@@ -170,8 +170,8 @@ async def test_a_registration_that_says_too_much_is_refused_by_field(node: Any) 
 @pytest_twisted.ensureDeferred
 async def test_devices_that_never_ran_anything_are_forgotten_after_a_while(node: Any) -> None:
     devices = node.rooms.scheduler.devices
-    for name in ("stranger", "worked", "trusted", "recent"):
-        peer, _ = await device(node, name)
+    for name in ("stranger", "worked", "trusted", "recent", "wanted", "sleeper"):
+        peer, _ = await device(node, name, **({"wake_on_lan": True} if name == "sleeper" else {}))
         if name == "worked":
             task_id = await submit(node)
             await peer.expect("task_assign")
@@ -182,10 +182,11 @@ async def test_devices_that_never_ran_anything_are_forgotten_after_a_while(node:
     node.rooms.cluster.scheduler.fleet.set_role(devices["trusted"], "nas", node.rooms.cluster.moment())
     here, _ = await device(node, "here")
     month_s = 31 * 86_400.0
-    for name in ("stranger", "worked", "trusted", "here"):
+    await submit(node, requirements={"device": "wanted"})
+    for name in ("stranger", "worked", "trusted", "wanted", "sleeper", "here"):
         devices[name].last_seen_at -= month_s
     await node.rooms.cleaner.clean()
-    assert sorted(devices) == ["here", "recent", "trusted", "worked"]
+    assert sorted(devices) == ["here", "recent", "sleeper", "trusted", "wanted", "worked"]
     await node.rooms.turns.committed()
     rows = await node.rooms.database.read(lambda db: db.execute("SELECT device_id FROM devices").fetchall())
     assert ("stranger",) not in [tuple(row) for row in rows]

@@ -303,6 +303,19 @@ async def test_of_two_rests_the_stronger_word_holds_however_long_each_is(node: A
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_verified_task_waits_for_what_its_copy_waits_for(node: Any) -> None:
+    http = http_of(node)
+    phone = await device(node, "phone")
+    task_id = await submit(node, verify=2, requirements={"role": "gpu-box"})
+    told = (await http.get(f"/api/v1/tasks/{task_id}/why")).data
+    assert told["task_id"] == task_id and told["copy"] not in (None, task_id)
+    assert told["reason"].endswith(f"{told['copy']} is queued: no device fits: none of 1 has what it asks for")
+    assert [row["device_id"] for row in told["devices"]] == ["phone"] and told["nearest"]
+    assert (await http.get("/api/v1/cluster/status")).data["placement"] == "fastest_finish"
+    await phone.peer.leave()
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_rest_ends_by_itself(node: Any) -> None:
     http = http_of(node)
     phone = await device(node, "phone")

@@ -164,6 +164,15 @@ def test_a_pi_zero(tmp_path: Path, use_programs: None) -> None:
     assert pi.metrics["temperature"] == 45.0
 
 
+def test_cables_without_a_way_out_are_not_metered(tmp_path: Path, use_programs: None) -> None:
+    devices.pi_4(tmp_path)
+    (tmp_path / "proc/net/route").write_text(devices.ROUTE.partition("\n")[0] + "\n")
+    pi = choose_platform({}, "linux", tmp_path)
+    assert pi.way_out() is None and pi.metered() is False
+    (tmp_path / "sys/class/net/wlan0/operstate").write_text("up\n")
+    assert pi.metered() is None, "a wireless network may be anybody's"
+
+
 def test_an_old_laptop_on_its_battery(tmp_path: Path, use_programs: None) -> None:
     devices.old_laptop(tmp_path)
     os.utime(tmp_path / "dev/pts/0", (NOW - 90, NOW - 90))

@@ -108,6 +108,16 @@ async def test_the_contract_of_devices_and_status(node: Any, http: Http) -> None
     refused = await http.get("/text/devices", Accept="image/png")
     assert (refused.status, refused.code) == (406, "not_acceptable") and "text/csv" in refused.json["detail"]
     assert (await http.get("/text/metrics?format=csv")).status == 406
+    for path, there in (
+        ("/api/v1/devices", "application/json, other formats at /text/devices"),
+        ("/api/v1/signals", "there is application/json"),
+        ("/stream/tasks", "text/event-stream"),
+    ):
+        refused = await http.get(path, Accept="text/csv")
+        assert (refused.status, refused.code) == (406, "not_acceptable") and there in refused.json["detail"], path
+        assert (await http.get(path, Accept="application/json;q=0, text/plain")).status == 406, path
+    for accept in ("*/*", "application/*", "text/csv, application/json;q=0.1", "text/html, */*;q=0.8", ""):
+        assert (await http.get("/api/v1/devices", Accept=accept)).status == 200, accept
     await device.leave()
 
 

@@ -117,8 +117,9 @@ def test_another_cause_is_told_at_once() -> None:
     """Words with other figures can wait; that nothing asks for the pause any more, or somebody else does, cannot."""
     with Worker(signals={"tariff": {"max": 0.2}}) as worker:
         worker.comfort.signalled({"tariff": {"value": 0.5, "ttl_s": 900.0}})
+        told = len(worker.agent.said)
         worker.comfort.signalled({"tariff": {"value": 0.6, "ttl_s": 900.0}})
-        assert [each["reason"] for each in worker.agent.said] == ["tariff 0.5 > 0.2"]
+        assert len(worker.agent.said) == told and worker.agent.said[-1]["reason"] == "tariff 0.5 > 0.2"
         worker.comfort.signalled({})
         assert worker.agent.said[-1]["settling"] and worker.agent.said[-1]["reason"].endswith("has been so for 1m)")
         worker.comfort.rest({"for_s": 500.0, "running": "continue", "reason": "quiet"})
@@ -407,6 +408,54 @@ def test_a_restart_forgets_neither_the_threshold_nor_when_the_power_went(tmp_pat
     worker.metrics = {"battery": {"level": 50, "charging": False}}
     with worker:
         assert not worker.agent.paused
+
+
+def test_a_life_that_ends_before_the_battery_has_told_forgets_nothing(tmp_path: Path) -> None:
+    """Also where the wait for a reading is longer than the shortest time that all has to be well."""
+    policy: dict[str, Any] = {"battery": {"pause_below": 40, "resume_above": 60}, "min_dwell_s": 0}
+    clock = Clock()
+    worker, _ = comfort_with(tmp_path, clock, **policy)
+    with worker:
+        worker.sees(battery={"level": 31, "charging": False})
+    worker, pending = comfort_with(tmp_path, clock, **policy)
+    pending.add("battery")
+    with worker:
+        worker.sees()
+        assert worker.agent.paused.startswith("its owner's policy is looked at first: battery")
+    worker, _ = comfort_with(tmp_path, clock, **policy)
+    worker.metrics = {"battery": {"level": 50, "charging": False}}
+    with worker:
+        assert worker.agent.paused.startswith("battery 50 % < 60 %")
+
+
+def test_many_rules_are_remembered_too(tmp_path: Path) -> None:
+    signals = {f"signal-{number}": {"max": 0} for number in range(64)}
+    policy: dict[str, Any] = {"battery": {"pause_below": 40, "resume_above": 60}, "signals": signals}
+    clock = Clock()
+    worker, _ = comfort_with(tmp_path, clock, **policy)
+    with worker:
+        worker.comfort.welcomed({"signals": {name: {"value": 1.0, "ttl_s": 900.0} for name in signals}})
+        worker.sees(battery={"level": 31, "charging": False})
+    assert len(json.loads((tmp_path / "comfort.json").read_text())["pausing"]) == 65
+    worker, _ = comfort_with(tmp_path, clock, **policy)
+    worker.metrics = {"battery": {"level": 50, "charging": False}}
+    with worker:
+        worker.comfort.welcomed({})
+        assert worker.agent.paused.startswith("battery 50 % < 60 %")
+
+
+def test_signals_are_known_before_anything_is_taken(tmp_path: Path) -> None:
+    worker, _ = comfort_with(tmp_path, Clock(), signals={"tariff": {"max": 0.2}})
+    with worker:
+        assert worker.comfort.registering()["state"] == "paused"
+        worker.comfort.welcomed({"signals": {"tariff": {"value": 0.5, "ttl_s": 900.0}}})
+        assert [each["state"] for each in worker.agent.said] == ["paused"] * len(worker.agent.said)
+        assert worker.agent.paused == "tariff 0.5 > 0.2"
+        assert worker.agent.said[-1]["rules"] == [{"rule": "signal tariff", "known": True}], "and the main knows it"
+    worker, _ = comfort_with(tmp_path / "other", Clock(), signals={"tariff": {"max": 0.2}})
+    with worker:
+        worker.comfort.welcomed({})
+        assert not worker.agent.paused and worker.agent.said[-1]["state"] == "available"
 
 
 def test_what_is_remembered_is_written_when_it_changes_and_not_for_each_percent(tmp_path: Path) -> None:

@@ -211,10 +211,9 @@ class Queues:
                     heappush(places, (each.place, False))
             self._walk(shelf, None, places)
 
-    @staticmethod
-    def _walk(shelf: Shelf | None, after: Place | None, places: list[tuple[Place, bool]]) -> None:
+    def _walk(self, shelf: Shelf | None, after: Place | None, places: list[tuple[Place, bool]]) -> None:
         if shelf is not None and shelf.new_devices and shelf.is_open():
-            place = shelf.next_for_new(after)
+            place = shelf.next_for_new(after, self._outranked)
             if place is not None:
                 heappush(places, (place, True))
 
@@ -223,7 +222,8 @@ class Queues:
         each = place[3]
         if each.shelf is None:
             return None
-        device = each.shelf.best(lambda found: each.has_room(found) and not self._outranked(place, found))
+        # Whom an earlier task wants for a slot has nothing for any later one: places are looked at in their order.
+        device = each.shelf.best(each.has_room, lambda found: self._outranked(place, found))
         if device is None or self.tail.holds(each, each.waiting[0], device, now):
             return None
         return device
@@ -279,7 +279,7 @@ class Queues:
             self._match_all(shelf)
         elif asks_for_less(queue.demand, shelf.least):
             shelf.least = key[0]
-            shelf.offers.clear()
+            shelf.forget_offers()
             self._match_all(shelf)
         shelf.classes[queue] = None
         queue.stand_on(shelf)

@@ -31,6 +31,10 @@ Place = tuple[float, int, int, "RequirementClass"]
 """The same of a class's first task, among all classes on its shelf."""
 
 
+def _never(device: Device) -> bool:
+    return False
+
+
 @define(eq=False)
 class RequirementClass:
     """Tasks that ask for the same thing, in a heap by a key that never changes."""
@@ -176,6 +180,8 @@ class Shelf:
     fitting: dict[str, Device] = field(factory=dict)
     changes: int = 0
     """Grows with each change of `fitting`."""
+    passed: list[tuple[float, str, int]] = field(factory=list)
+    """Offers that are set aside for the rest of a turn: whoever comes later in it cannot have them either."""
     new_devices: dict[str, Device] = field(factory=dict)
     """Devices that have changed since the last turn: the others have nothing for whoever waited then."""
     new_classes: dict[RequirementClass, None] = field(factory=dict)
@@ -214,6 +220,12 @@ class Shelf:
             self.changes += 1
             self.offers = [each for each in self.offers if each[1] != device.device_id]
             heapify(self.offers)
+            self.passed = [each for each in self.passed if each[1] != device.device_id]
+
+    def forget_offers(self) -> None:
+        """All devices are about to offer anew."""
+        self.offers.clear()
+        self.passed.clear()
 
     def has_room(self, device: Device) -> bool:
         """Whether a device that fits can be given a task that asks for the least now."""
@@ -226,12 +238,15 @@ class Shelf:
             heappop(offers)
         return bool(offers)
 
-    def best(self, wanted: Callable[[Device], bool]) -> Device | None:
-        """The best device with an offer that is wanted, or None. Void offers are dropped on the way."""
+    def best(self, wanted: Callable[[Device], bool], passes: Callable[[Device], bool] = _never) -> Device | None:
+        """The best device with an offer that is wanted, or None. Void offers are dropped on the way, and those of
+        devices that `passes` names are set aside until the turn is over."""
         aside, found = [], None
         while found is None and self.is_open():
             device = self.fitting[self.offers[0][1]]
-            if wanted(device):
+            if passes(device):
+                self.passed.append(heappop(self.offers))
+            elif wanted(device):
                 found = device
             else:
                 aside.append(heappop(self.offers))
@@ -254,17 +269,26 @@ class Shelf:
                 heappush(places, (offers[child], child))
         return found
 
-    def next_for_new(self, after: Place | None) -> Place | None:
-        """The first place, after that one, of a class for which a device that has changed has room."""
+    def next_for_new(self, after: Place | None, passes: Callable[[Place, Device], bool]) -> Place | None:
+        """The first place, after that one, of a class for which a device that has changed has room. A device that
+        `passes` a place has nothing for those behind it either, in this turn."""
         start = 0 if after is None else bisect_right(self.heads, after)
         for index in range(start, len(self.heads)):
-            each = self.heads[index][3]
-            if any(map(each.has_room, self.new_devices.values())):
-                return self.heads[index]
+            place = self.heads[index]
+            for device in list(self.new_devices.values()):
+                if place[3].has_room(device):
+                    if not passes(place, device):
+                        return place
+                    del self.new_devices[device.device_id]
+            if not self.new_devices:
+                break
         return None
 
     def looked_at(self) -> None:
-        """A turn is over: nothing is new."""
+        """A turn is over: nothing is new, and what was set aside is on offer again."""
+        for offer in self.passed:
+            heappush(self.offers, offer)
+        self.passed.clear()
         self.new_devices.clear()
         self.new_classes.clear()
 

@@ -13,7 +13,7 @@ from twisted.web import client as web_client
 from retirecluster.domain.errors import ERRORS, ClusterError
 from retirecluster.domain.fields import Problem
 
-TOKEN_HINT = "name a token with --token-file or RETIRE_CLUSTER_TOKEN, or the data folder of the main with --data-dir"
+TOKEN_HINT = "name a token with --token-file or RETIRE_CLUSTER_TOKEN_FILE, or the main's data folder with --data-dir"
 _CODE_BY_STATUS = {
     400: "bad_field",
     401: "unauthorized",

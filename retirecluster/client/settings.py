@@ -76,6 +76,8 @@ def _find_token(given: Given, environ: Mapping[str, str], server: str) -> str:
         return _from_file(Path(given.token_file), "--token-file")
     if environ.get("RETIRE_CLUSTER_TOKEN"):
         return _checked(environ["RETIRE_CLUSTER_TOKEN"], "RETIRE_CLUSTER_TOKEN")
+    if environ.get("RETIRE_CLUSTER_TOKEN_FILE"):
+        return _from_file(Path(environ["RETIRE_CLUSTER_TOKEN_FILE"]), "RETIRE_CLUSTER_TOKEN_FILE")
     named = given.data_dir or environ.get("RETIRE_CLUSTER_DATA_DIR")
     if named:
         path = Path(named) / TOKEN_FILE

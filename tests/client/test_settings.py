@@ -53,6 +53,12 @@ def test_the_command_line_comes_before_the_environment(tmp_path: Path) -> None:
     found = find_connection(Given(server="here", token="given"), environ)
     assert (found.server, found.token) == ("http://here:5000", "given")
     assert "given" not in repr(found)
+    (tmp_path / "token").write_text("from-file\n")
+    in_file = {"RETIRE_CLUSTER_TOKEN_FILE": str(tmp_path / "token")}
+    assert find_connection(Given(), in_file).token == "from-file"
+    assert find_connection(Given(), environ | in_file).token == "from-environ"
+    with pytest.raises(ClusterError, match="RETIRE_CLUSTER_TOKEN_FILE"):
+        find_connection(Given(), {"RETIRE_CLUSTER_TOKEN_FILE": str(tmp_path / "none")})
 
 
 def test_loopback_is_known() -> None:

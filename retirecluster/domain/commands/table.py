@@ -32,7 +32,7 @@ FORMAT_OPTIONS = (
 CONNECTION_OPTIONS = (
     Option(("--server",), TEXT, "the main's web port (RETIRE_CLUSTER_SERVER)", metavar="URL", doors=SHELL),
     Option(("--token",), TEXT, "access token; --token-file keeps it out of process lists", doors=SHELL),
-    Option(("--token-file",), FILE, "file that holds the token", metavar="FILE", doors=SHELL),
+    Option(("--token-file",), FILE, "file with the token (RETIRE_CLUSTER_TOKEN_FILE)", metavar="FILE", doors=SHELL),
     Option(
         ("--data-dir",),
         FILE,

@@ -26,8 +26,8 @@ from twisted.web.server import Site
 
 app, body = Klein(), sys.argv[1].encode()
 
-@app.route("/api/v1/tasks/<task_id>/status")
-def status(request, task_id):
+@app.route("/api/v1/<path:name>")
+def read(request, name):
     request.setHeader(b"Content-Type", b"application/json")
     return body
 
@@ -85,7 +85,7 @@ def rate(port: int, path: str, connections: int, requests: int) -> float:
     return requests / taken
 
 
-def compare(main_port: int, path: str, body: str, requests: int, rounds: int) -> None:
+def compare(what: str, main_port: int, path: str, body: str, requests: int, rounds: int) -> None:
     with subprocess.Popen([sys.executable, "-c", BARE, body], stdout=subprocess.PIPE, text=True) as bare:
         assert bare.stdout is not None
         bare_port = int(bare.stdout.readline())
@@ -96,7 +96,7 @@ def compare(main_port: int, path: str, body: str, requests: int, rounds: int) ->
                     ours.append(rate(main_port, path, connections, requests))
                     theirs.append(rate(bare_port, path, connections, requests))
                 report(
-                    "small reads",
+                    what,
                     connections=connections,
                     ours_per_s=round(statistics.median(ours)),
                     bare_klein_per_s=round(statistics.median(theirs)),
@@ -157,8 +157,9 @@ def main() -> None:
         api = Api(web_port, processes.folder)
         echo = {"task_type": "echo", "payload": {"message": "x"}, "requirements": {"device": "nobody"}}
         path = f"tasks/{api.request('POST', 'tasks', echo)['task_id']}/status"
-        body = json.dumps({"status": "success", "data": api.request("GET", path)}, separators=(",", ":"))
-        compare(web_port, f"/api/v1/{path}", body, options.requests, options.rounds)
+        for what, each in (("reads from memory", "cluster/status"), ("reads from the database", path)):
+            body = json.dumps({"status": "success", "data": api.request("GET", each)}, separators=(",", ":"))
+            compare(what, web_port, f"/api/v1/{each}", body, options.requests, options.rounds)
         fan_out(
             web_port,
             process.pid,

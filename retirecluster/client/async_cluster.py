@@ -11,7 +11,6 @@ loop has to be Twisted's. For Twisted it is done by the reactor of whoever asks.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterable, Mapping
 from pathlib import Path
 from time import monotonic
@@ -23,7 +22,7 @@ from twisted.internet.defer import Deferred
 
 from retirecluster.client.api import ClusterApi, Document
 from retirecluster.client.calls import value_of
-from retirecluster.client.desk import Desk, Outcome, next_event
+from retirecluster.client.desk import Desk, Outcome, next_piece
 from retirecluster.client.link import Link
 from retirecluster.client.options import TaskOptions, in_chunks, task_document, values_of_chunk
 from retirecluster.client.settings import Connection
@@ -130,14 +129,8 @@ class AsyncTask:
 
         events = await self._runner.run(opened)
         try:
-            while True:
-                event = await self._runner.run(lambda _: next_event(events))
-                if event is None or event.event == "end":
-                    return
-                if event.event == "output":
-                    piece = json.loads(event.data)
-                    if stream in (None, piece["stream"]):
-                        yield str(piece["data"])
+            while (piece := await self._runner.run(lambda _: next_piece(events, stream))) is not None:
+                yield piece
         finally:
             await self._runner.run(lambda _: events.close())
 

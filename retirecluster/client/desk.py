@@ -5,6 +5,7 @@ Everything here runs in the thread of one Twisted reactor. `link` brings it to o
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -15,10 +16,10 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 
 from retirecluster.client.api import ClusterApi, Document
-from retirecluster.client.result_feed import ASKED_AT_ONCE, LONGEST_PAUSE_S, POLL_S, TEMPORARY, ResultFeed, Watcher
+from retirecluster.client.problems import TEMPORARY
+from retirecluster.client.result_feed import ASKED_AT_ONCE, LONGEST_PAUSE_S, POLL_S, ResultFeed, Watcher
 from retirecluster.client.running import at_most
 from retirecluster.client.settings import Connection
-from retirecluster.client.sse import ServerSentEvent
 from retirecluster.client.streams import EventStream
 from retirecluster.domain.errors import ClusterError
 
@@ -130,12 +131,17 @@ class Desk:
             self._cancelling = None
 
 
-async def next_event(events: EventStream) -> ServerSentEvent | None:
-    """The next event of a stream; None at its end, as StopAsyncIteration is not one that a future may carry."""
-    try:
-        return await events.__anext__()
-    except StopAsyncIteration:
-        return None
+async def next_piece(events: EventStream, stream: str | None) -> str | None:
+    """What a task prints next to `stream`, or to either; None at the end, as StopAsyncIteration is not one that a
+    future may carry."""
+    async for event in events:
+        if event.event == "end":
+            return None
+        if event.event == "output":
+            piece = json.loads(event.data)
+            if stream in (None, piece["stream"]):
+                return str(piece["data"])
+    return None
 
 
 @define(eq=False)

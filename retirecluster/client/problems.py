@@ -14,6 +14,8 @@ from retirecluster.domain.errors import ERRORS, ClusterError
 from retirecluster.domain.fields import Problem
 
 TOKEN_HINT = "name a token with --token-file or RETIRE_CLUSTER_TOKEN_FILE, or the main's data folder with --data-dir"
+TEMPORARY = frozenset({"unreachable", "shutting_down", "store_busy", "rate_limited", "too_many_connections"})
+"""Codes of what may be over in a moment: the same request can succeed then."""
 _CODE_BY_STATUS = {
     400: "bad_field",
     401: "unauthorized",

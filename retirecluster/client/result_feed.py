@@ -18,6 +18,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from retirecluster.client.api import ClusterApi, Document
+from retirecluster.client.problems import TEMPORARY
 from retirecluster.domain.errors import ClusterError
 from retirecluster.domain.lifecycle import FINAL
 
@@ -34,7 +35,6 @@ LINGER_S = 2.0
 LONGEST_PAUSE_S = 5.0
 REMEMBERED = 20_000
 """Ends of tasks that nobody waited for yet: that of a quick one may come before the answer to its submit."""
-TEMPORARY = frozenset({"unreachable", "shutting_down", "store_busy", "rate_limited", "too_many_connections"})
 _STARTED = frozenset({"running", "cancelling"})
 
 

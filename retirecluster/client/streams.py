@@ -18,7 +18,7 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from retirecluster.client.exchange import Exchange, HeaderFields, connection_error, within
-from retirecluster.client.problems import error_from_response
+from retirecluster.client.problems import TEMPORARY, error_from_response
 from retirecluster.client.sse import ServerSentEvent, SseParser
 from retirecluster.domain.errors import ClusterError
 
@@ -30,7 +30,6 @@ DEFAULT_RETRY_S = 1.0
 LONGEST_RETRY_S = 15.0
 MAX_WAITING = 5000
 """Events held for a slow reader; beyond it the connection is not read, so that the main sees it is slow."""
-_TEMPORARY = frozenset({"unreachable", "shutting_down", "store_busy", "rate_limited", "too_many_connections"})
 
 
 class EventStream:
@@ -108,7 +107,7 @@ class EventStream:
             self._body = await self._open(headers)
         except ClusterError as error:
             self._failures += 1
-            if not self._connected_once or error.code not in _TEMPORARY or self._failures >= RECONNECTS:
+            if not self._connected_once or error.code not in TEMPORARY or self._failures >= RECONNECTS:
                 raise
         else:
             self._connected_once, self._failures = True, 0

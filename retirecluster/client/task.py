@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -12,7 +11,7 @@ from urllib.parse import quote
 
 from retirecluster.client.api import ClusterApi, Document
 from retirecluster.client.calls import value_of
-from retirecluster.client.desk import Outcome, next_event
+from retirecluster.client.desk import Outcome, next_piece
 from retirecluster.client.link import Link
 from retirecluster.client.task_errors import WaitTimeout
 from retirecluster.domain.errors import ClusterError
@@ -103,14 +102,8 @@ class Task:
         _, desk = self._link.here()
         events = desk.api.stream(f"stream/tasks/{quote(self.id, safe='')}/output")
         try:
-            while True:
-                event = self._link.call(lambda _: next_event(events))
-                if event is None or event.event == "end":
-                    return
-                if event.event == "output":
-                    piece = json.loads(event.data)
-                    if stream in (None, piece["stream"]):
-                        yield str(piece["data"])
+            while (piece := self._link.call(lambda _: next_piece(events, stream))) is not None:
+                yield piece
         finally:
             with suppress(ClusterError):
                 self._link.call(lambda _: events.close())

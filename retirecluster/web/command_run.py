@@ -36,9 +36,8 @@ from retirecluster.web.answers import Answer
 from retirecluster.web.calls import Call, Web
 from retirecluster.web.connections import WebRequest
 from retirecluster.web.guard import needs_token
-from retirecluster.web.routing import ADMIN, Route
+from retirecluster.web.routing import ADMIN, API, Route
 
-API = "/api/v1"
 PAGE = 1000
 MAX_TASKS = 10_000
 """Tasks that one command can mean with `all`, or export."""

@@ -44,8 +44,9 @@ from retirecluster.worker.comfort_memory import ComfortMemory, Kept
 
 RETOLD_LOOKS = 6
 """The main is told that the words of a reason have changed (31 %, 30 %, ...) at most once in so many looks."""
-Cause = tuple[tuple[str, ...], tuple[Asking, ...], bool]
-"""People's words, the rules that ask for a pause, whether all have only just been content: told when it changes."""
+Cause = tuple[bool, str, tuple[str, ...], tuple[Asking, ...], bool]
+"""Whether it is paused and what tasks do, people's words, the rules that ask for a pause, and whether all have
+only just been content: told when it changes."""
 REASON_CHARS = 900
 LOOKS_FIRST = "its owner's policy is looked at first"
 NEEDS = {
@@ -101,8 +102,7 @@ class Comfort:
     """Since when running tasks stand still (monotonic seconds)."""
     _told_at: float = field(default=0.0, init=False)
     _told_words: tuple[str, tuple[str, ...]] = field(default=("", ()), init=False)
-    _told_cause: Cause = field(default=((), (), False), init=False)
-    _told_kind: tuple[bool, str] = field(default=(False, CONTINUE), init=False)
+    _told_cause: Cause = field(default=(False, CONTINUE, (), (), False), init=False)
     _registered_as: tuple[bool, str] = field(default=(False, CONTINUE), init=False)
     _met: bool = field(default=False, init=False)
     """The main has told which signals there are."""
@@ -168,7 +168,7 @@ class Comfort:
 
     def registering(self) -> dict[str, Any]:
         """How it stands, for the message `register`."""
-        self._registered_as = self._told_kind = self._kind(self._standing)
+        self._registered_as = self._kind(self._standing)
         self._told_words, self._told_cause = self._words(self._standing), self._cause(self._standing)
         return self.availability()
 
@@ -188,11 +188,12 @@ class Comfort:
         return verdict.reason, verdict.untold
 
     def _cause(self, verdict: Verdict) -> Cause:
-        return tuple(each.order.reason for each in self._rests), verdict.asking, verdict.settling
+        rests = tuple(each.order.reason for each in self._rests)
+        return verdict.paused, verdict.running, rests, verdict.asking, verdict.settling
 
     def _tell(self) -> None:
         self._told_at, self._told_words = self.clock.seconds(), self._words(self._standing)
-        self._told_kind, self._told_cause = self._kind(self._standing), self._cause(self._standing)
+        self._told_cause = self._cause(self._standing)
         self.agent.say_availability(self.availability())
 
     def availability(self) -> dict[str, Any]:
@@ -311,8 +312,7 @@ class Comfort:
         elif verdict.paused:
             self.agent.paused = verdict.reason
         reworded = self._words(verdict) != self._told_words and now - self._told_at >= RETOLD_LOOKS * self.every_s
-        other = (self._kind(verdict), self._cause(verdict)) != (self._told_kind, self._told_cause)
-        if changed or reworded or other:
+        if changed or reworded or self._cause(verdict) != self._told_cause:
             self._tell()
 
 

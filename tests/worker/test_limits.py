@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
@@ -52,6 +53,17 @@ def test_a_fork_bomb_of_a_task_that_asked_for_nothing(start: Start) -> None:
     report = runner.run("command", {"argv": ["sh", "-c", "f() { f | f & }; f; sleep 30"]}, timeout=15.0)
     assert limit_of(report)[0] == "processes" or report.get("timed_out") or report["code"] is not None
     still_runs(runner)
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or os.getpriority(os.PRIO_PROCESS, 0) != 0, reason="for a root that nobody made nicer"
+)
+def test_the_runner_of_root_gets_to_run_before_its_tasks_and_they_do_not_inherit_that(start: Start) -> None:
+    runner = start(1)
+    assert os.getpriority(os.PRIO_PROCESS, runner.process.pid) < 0
+    assert runner.run("command", {"argv": ["nice"]})["stdout"].strip() == "0"
+    source = "import os; print(os.getpriority(os.PRIO_PROCESS, 0))"
+    assert runner.script(source)["stdout"].strip() == "0"
 
 
 def test_a_fork_bomb_that_leaves_its_session(start: Start) -> None:

@@ -1,6 +1,7 @@
 """The worker: what runs on every device that joins a cluster.
 
 ================  ============================================================================
+entry             what twistd loads: the service, without pyOpenSSL
 service           the composition root: options and the wiring of everything below
 worker_service    the life of a worker: the order in which its parts start and end
 announcement      what it says of itself when it registers

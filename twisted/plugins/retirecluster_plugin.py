@@ -6,5 +6,5 @@ retire_main = ServiceMaker(
     "retirecluster main", "retirecluster.main.service", "The main node of a retirecluster.", "retire-main"
 )
 retire_worker = ServiceMaker(
-    "retirecluster worker", "retirecluster.worker.service", "A worker of a retirecluster.", "retire-worker"
+    "retirecluster worker", "retirecluster.worker.entry", "A worker of a retirecluster.", "retire-worker"
 )

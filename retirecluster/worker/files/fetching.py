@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -30,22 +31,30 @@ _NETWORK = frozenset({"unreachable", "too_many_connections", "store_busy", "shut
 
 @define(eq=False)
 class Session:
-    """The way to the main's files while a session lasts. `door` is None while there is none."""
+    """The way to the main's files while a session lasts."""
 
     reactor: Any
-    door: FileDoor | None = None
+    _open: Callable[[], FileDoor] | None = None
+    _door: FileDoor | None = None
     _waiting: list[Deferred[None]] = field(factory=list)
 
-    def opened(self, door: FileDoor | None) -> None:
-        """A session began."""
-        self.door = door
+    @property
+    def door(self) -> FileDoor | None:
+        """Opened when it is first needed; None while there is none."""
+        if self._door is None and self._open is not None:
+            self._door = self._open()
+        return self._door
+
+    def opened(self, open_door: Callable[[], FileDoor] | None) -> None:
+        """A session began; None: with a main that has no files."""
+        self._open, self._door = open_door, None
         waiting, self._waiting = self._waiting, []
         for each in waiting:
             each.callback(None)
 
     def closed(self) -> FileDoor | None:
-        """The session is over; the door that is to be closed."""
-        door, self.door = self.door, None
+        """The session is over; the door that is to be closed, if it was opened."""
+        door, self._open, self._door = self._door, None, None
         return door
 
     async def within(self, seconds: float) -> FileDoor | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -77,7 +78,7 @@ class TaskFolders:
     def session_opened(self, host: str, door: Mapping[str, Any] | None) -> None:
         """The main was joined at `host`, and says where its files are; None from one that has none."""
         self._close_door()
-        self.session.opened(None if door is None else self.open_door(host, door["port"], door["token"]))
+        self.session.opened(None if door is None else partial(self.open_door, host, door["port"], door["token"]))
 
     def session_closed(self) -> None:
         """The session is over: uploads stop, fetches wait for the next one."""

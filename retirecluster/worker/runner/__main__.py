@@ -57,7 +57,7 @@ def _limit_self() -> None:
 
 
 def _go_before_tasks() -> None:
-    """Where the kernel counts no processes, as for root, a fork bomb is stopped by this program alone: it must get to run.
+    """Where the kernel counts no processes, as for root, this program alone stops a fork bomb: it must get to run.
 
     The flag puts whatever is forked or spawned here back to 0. A worker whose owner made it nicer stays as it is.
     """

@@ -37,6 +37,7 @@ HOST = Text(255, 1)
 PORT = Integer(0, 65535)
 IPV4 = Text(15, 7, pattern=r"\d{1,3}(\.\d{1,3}){3}", pattern_doc="an IPv4 address")
 LEVELS = ("debug", "info", "warn", "error")
+TLS = ("auto", "on", "off")
 
 
 def default_data_dir(kind: str) -> str:
@@ -59,6 +60,19 @@ MAIN = Record(
             Boolean(),
             "allow listening beyond loopback without TLS and authentication: anyone on the network may then run "
             "tasks on your devices",
+            default=False,
+        ),
+        Field(
+            "tls",
+            Text(choices=TLS),
+            "encrypt both ports, and let devices in by join strings; auto: beyond loopback, unless the network is "
+            "trusted",
+            default="auto",
+        ),
+        Field(
+            "approve_devices",
+            Boolean(),
+            "with TLS: a device that has joined waits until a person approves it",
             default=False,
         ),
         Field("allowed_hosts", ListOf(HOST, 64), "more names by which browsers may reach the web port", default=()),
@@ -148,8 +162,8 @@ WORKER = Record(
         Field("data_dir", PATH, "folder of the journal and the tasks' scratch folders", default=""),
         Field(
             "join",
-            Text(300, 1),
-            "host or host:port of the main; `auto`: the one that is found on the local network",
+            Text(4096, 1),
+            "host or host:port of the main; `auto`: the one that is found on the local network; or a join string",
             default="127.0.0.1:8080",
         ),
         Field("device_id", DEVICE_ID, "made from the host name once, and kept", nullable=True, default=None),

@@ -12,20 +12,24 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import define, field, frozen
 from twisted.internet.defer import CancelledError, Deferred, ensureDeferred, succeed
-from twisted.internet.interfaces import IConsumer, IDelayedCall
+from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.interfaces import IConsumer, IDelayedCall, IStreamClientEndpoint
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.client import Agent, HTTPConnectionPool, ResponseDone, _HTTP11ClientFactory
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer, IResponse
+from twisted.web.iweb import UNKNOWN_LENGTH, IAgentEndpointFactory, IBodyProducer, IResponse
 from zope.interface import implementer
 
 from retirecluster.domain.errors import ERRORS, ClusterError
 from retirecluster.domain.fields import Problem
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
 
 PIECE_BYTES = 1024 * 1024
 """What one upload request carries. Larger ones are no faster, and what they take of memory stays with the process."""
@@ -96,9 +100,16 @@ class _QuietFactory(_HTTP11ClientFactory):
 
 
 class FileDoor:
-    """The files of one main. `headers` go with every request; close() it after use."""
+    """The files of one main. `headers` go with every request, `context` is for https; close() it after use."""
 
-    def __init__(self, reactor: Any, base: str, headers: Mapping[str, str], in_thread: InThread) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        base: str,
+        headers: Mapping[str, str],
+        in_thread: InThread,
+        context: SSLContext | None = None,
+    ) -> None:
         self.base = base.rstrip("/")
         self._reactor = reactor
         self._headers = dict(headers)
@@ -107,7 +118,11 @@ class FileDoor:
         self._pool._factory = _QuietFactory
         self._pool.cachedConnectionTimeout = IDLE_CONNECTION_S
         self._pool.maxPersistentPerHost = 8
-        self._agent = Agent(reactor, connectTimeout=CONNECT_TIMEOUT_S, pool=self._pool)
+        if context is None:
+            self._agent = Agent(reactor, connectTimeout=CONNECT_TIMEOUT_S, pool=self._pool)
+        else:
+            endpoints = HttpsEndpoints(reactor, context, CONNECT_TIMEOUT_S)
+            self._agent = Agent.usingEndpointFactory(reactor, endpoints, self._pool)
 
     async def close(self) -> None:
         """Close the idle connections."""
@@ -389,3 +404,22 @@ class _Body(Protocol):
             self.done.callback(None)
         else:
             self.done.errback(unreachable(reason.value or ConnectionError("it ended")))
+
+
+@implementer(IAgentEndpointFactory)
+@define(eq=False)
+class HttpsEndpoints:
+    """For Twisted's HTTP client: connections to a main by TLS with these settings, whatever its address is."""
+
+    reactor: Any
+    context: SSLContext
+    within_s: float
+
+    def endpointForURI(self, uri: Any) -> IStreamClientEndpoint:
+        if uri.scheme != b"https":
+            raise ValueError("only https is asked for here")
+        host = uri.host.decode("ascii").strip("[]")
+        below = HostnameEndpoint(self.reactor, host, uri.port, self.within_s)
+        from retirecluster.tls import TlsEndpoint  # not above: memory, where there is no TLS
+
+        return TlsEndpoint(self.reactor, below, self.context)

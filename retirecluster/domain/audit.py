@@ -17,11 +17,23 @@ from retirecluster.domain.fencing import AttemptKey
 if TYPE_CHECKING:
     from retirecluster.domain.scheduler.picture import Device, Moment, Task
 
-ADMIN, TCP_CLIENT, MAIN = "admin", "tcp client", "main"
 WINDOW_S = 3600.0
 PER_ACTOR, IN_ALL = 20, 200
 """Refusals that are written down in an hour: of one actor, and of all."""
 TEXT_CHARS = 300
+
+
+@frozen
+class Actor:
+    """Who does something: by what name and role, from which address, in which request. Empty: not known, or none."""
+
+    name: str
+    role: str = ""
+    address: str = ""
+    request_id: str = ""
+
+
+ADMIN, TCP_CLIENT, MAIN = Actor("admin", "admin"), Actor("tcp client", "admin"), Actor("main")
 
 
 @frozen
@@ -33,6 +45,14 @@ class AuditEntry:
     action: str
     subject: str
     detail: Mapping[str, Any]
+    role: str = ""
+    address: str = ""
+    request_id: str = ""
+
+    @classmethod
+    def by(cls, actor: Actor, at: float, action: str, subject: str, detail: Mapping[str, Any]) -> AuditEntry:
+        """The row of what somebody does at an instant (Unix seconds)."""
+        return cls(at, actor.name, action, subject, detail, actor.role, actor.address, actor.request_id)
 
 
 def actor_of(device_id: str | None, host: str) -> str:
@@ -67,7 +87,7 @@ class Refusals:
         self.left_out.clear()
         if not in_all:
             return []
-        return [AuditEntry(now.wall_s, MAIN, "refusals.left_out", "", {"in_all": in_all, "by_actor": left_out})]
+        return [AuditEntry.by(MAIN, now.wall_s, "refusals.left_out", "", {"in_all": in_all, "by_actor": left_out})]
 
 
 def false_claims(device: Device, claims: Iterable[AttemptKey], tasks: Mapping[str, Task]) -> dict[str, int]:

@@ -15,6 +15,8 @@ WAITS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 
 """Upper bounds for what may take from milliseconds to days: waiting and running."""
 LATENCIES_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds for what should take milliseconds."""
+ANSWERS_S = (0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0)
+"""Upper bounds for answers to requests. They are few, as every address has them; 0.25 s is what a person notices."""
 
 
 @define(eq=False)

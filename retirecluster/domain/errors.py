@@ -80,13 +80,25 @@ ERRORS = _table(
 
 
 class ClusterError(Exception):
-    """An error with a row in `ERRORS`. `problems` names fields where fields are wrong."""
+    """An error with a row in `ERRORS`. `problems` names fields where fields are wrong.
 
-    def __init__(self, code: str, message: str = "", *, field: str = "", problems: Sequence[Problem] = ()) -> None:
+    `retry_after_s` is when to try again, where that is known.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        message: str = "",
+        *,
+        field: str = "",
+        problems: Sequence[Problem] = (),
+        retry_after_s: int | None = None,
+    ) -> None:
         self.kind = ERRORS[code]
         self.message = message or self.kind.doc
         self.field = field or (problems[0].path if problems else "")
         self.problems = tuple(problems)
+        self.retry_after_s = retry_after_s
         super().__init__(self.message)
 
     @property

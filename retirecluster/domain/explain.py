@@ -57,10 +57,8 @@ def explain(
 
     `away` tells why a device that is not there runs nothing, `woken` when it was woken (see `nearest`).
     """
-    rows, some = [], list(devices)
-    for device in some:
-        lasting, passing = obstacles(task, device, away)
-        rows.append({"device_id": device.device_id, "fits": not lasting, "reasons": lasting + passing})
+    some = list(devices)
+    rows = _rows(task, some, away)
     changes = nearest(task, some, woken) if task.state is State.QUEUED else []
     return {
         "task_id": task.task_id,
@@ -71,6 +69,20 @@ def explain(
         "nearest": changes,
         "copy": None,
     }
+
+
+def waiting_words(task: Task, devices: Iterable[Device], away: Callable[[Device], str] = away_words) -> str:
+    """The `reason` of `explain` alone: what would help costs more than all the rest, and listings do not show it."""
+    some = list(devices)
+    return waiting_reason(task, _rows(task, some, away), {device.device_id: device for device in some})
+
+
+def _rows(task: Task, devices: list[Device], away: Callable[[Device], str]) -> list[dict[str, Any]]:
+    found = []
+    for device in devices:
+        lasting, passing = obstacles(task, device, away)
+        found.append({"device_id": device.device_id, "fits": not lasting, "reasons": lasting + passing})
+    return found
 
 
 def explain_copy(task: Task, of_copy: dict[str, Any]) -> dict[str, Any]:

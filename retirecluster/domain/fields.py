@@ -18,6 +18,9 @@ from attrs import field, frozen
 MAX_INTEGER = 2**63 - 1
 """The largest integer that every part of the system (JSON peers, SQLite) keeps exactly."""
 
+ONE_LINE = r"^(?:[^\p{C}\p{Z}]| )*$"
+"""What `str.isprintable` takes, as JSON Schema writes it (ECMA 262): no control characters, no blank but the space."""
+
 MISSING: Any = object()
 """The default of a field that has none."""
 
@@ -90,6 +93,8 @@ class Text:
             schema["minLength"] = self.min_length
         if self.pattern:
             schema["pattern"] = f"^(?:{self.pattern})$"
+        elif not self.multiline:
+            schema["pattern"] = ONE_LINE
         return schema
 
 
@@ -209,6 +214,7 @@ class MapOf:
         return {
             "type": "object",
             "additionalProperties": self.values.json_schema(),
+            "propertyNames": self.name.json_schema(),
             "maxProperties": self.max_items,
         }
 

@@ -1,7 +1,7 @@
 """JSON Schemas that plug-ins declare for their payloads, read into the types that everything else is checked with.
 
-A subset of JSON Schema: types, ranges, lengths, strings to choose from, lists and objects. No patterns: a device
-tells its schemas to the main, and a regular expression from outside could keep the main busy for ever.
+A subset of JSON Schema: types, ranges, lengths, strings to choose from, lists and objects. No patterns but our own of
+a line: a device tells its schemas to the main, and a regular expression from outside could keep the main busy for ever.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from attrs import frozen
 from retirecluster.domain.fields import (
     MAX_INTEGER,
     MISSING,
+    ONE_LINE,
     AnyObject,
     Anything,
     Boolean,
@@ -140,12 +141,13 @@ def _count(schema: Mapping[str, Any], path: str, name: str, default: int) -> int
 
 
 def _text(schema: Mapping[str, Any], path: str, depth: int) -> Text:
-    _only(schema, path, ("enum", "minLength", "maxLength"))
+    one_line = schema.get("pattern") == ONE_LINE
+    _only(schema, path, ("enum", "minLength", "maxLength", *(["pattern"] if one_line else [])))
     choices = schema.get("enum", ())
     if not isinstance(choices, (list, tuple)) or not all(isinstance(each, str) for each in choices):
         raise SchemaError(f"{path}enum: must be a list of strings")
     longest = _count(schema, path, "maxLength", MAX_TEXT_CHARS)
-    return Text(longest, _count(schema, path, "minLength", 0), tuple(choices), multiline=True)
+    return Text(longest, _count(schema, path, "minLength", 0), tuple(choices), multiline=not one_line)
 
 
 def _integer(schema: Mapping[str, Any], path: str, depth: int) -> Integer:

@@ -152,6 +152,7 @@ class TaskSpec:
     deadline_s: float | None = None
     retry_of: str | None = None
     inputs: tuple[InputFile, ...] = ()
+    submitted_by: str | None = None
 
 
 _ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
@@ -201,6 +202,7 @@ def spec_from_document(document: object, path: str = "", submitter: str = ADMIN)
         request_digest=None if key is None else _digest(full),
         deadline_s=full["deadline_s"],
         inputs=tuple(inputs_of(full["files"])),
+        submitted_by=submitter,
     )
 
 

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import define
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
 
 from retirecluster import __version__
-from retirecluster.domain.audit import ADMIN
+from retirecluster.domain.audit import ADMIN, Actor
+from retirecluster.domain.audit_chain import BadRow, Chain
 from retirecluster.domain.errors import ClusterError
-from retirecluster.domain.explain import explain, explain_copy, suspended_words
-from retirecluster.domain.lifecycle import FINAL, State
+from retirecluster.domain.explain import explain, explain_copy, suspended_words, waiting_words
+from retirecluster.domain.lifecycle import FINAL, WAITING, State
 from retirecluster.domain.scheduler import Moment, Scheduler
 from retirecluster.domain.scheduler.shelves import RequirementClass
 from retirecluster.domain.tasks import TaskSpec
+from retirecluster.domain.units import format_instant
 from retirecluster.main import views
 from retirecluster.main.events import EventBus
 from retirecluster.main.figures import Figures
@@ -31,6 +33,10 @@ from retirecluster.main.waker import Waker
 from retirecluster.store import reads
 from retirecluster.store.database import Database
 from retirecluster.store.rows import Row
+from retirecluster.store.timeline import attempts_txn
+
+if TYPE_CHECKING:
+    from retirecluster.main.admission import Admission
 
 DEVICE_FLAGS = {
     "drain": {"draining": True},
@@ -62,6 +68,14 @@ class Cluster:
     waker: Waker
     figures: Figures
     health_checks: Health
+    admission: Admission | None = None
+
+    def who_gets_in(self) -> Admission:
+        """Who decides which devices are let in. Raises ClusterError conflict where this main knows none by TLS."""
+        if self.admission is None:
+            words = "this main listens without TLS, and lets in whoever reaches it; see the setting tls"
+            raise ClusterError("conflict", words)
+        return self.admission
 
     # -- the cluster
 
@@ -90,6 +104,13 @@ class Cluster:
             return "running"
         return "all devices are paused" if devices.get("paused") else "no devices online"
 
+    def in_short(self) -> str:
+        """Its state in a line, as `3 of 5 devices online, 4 tasks running, 120 to do`."""
+        devices, tasks = self.scheduler.devices.values(), self.scheduler.ledger.counts
+        online = sum(device.status == "online" for device in devices)
+        running, waiting = tasks[State.RUNNING], sum(tasks[state] for state in WAITING)
+        return f"{online} of {len(devices)} devices online, {running} tasks running, {waiting} to do"
+
     def health(self) -> dict[str, Any]:
         """Whether the main works: `ok` or `failing`, what is wrong, and each check with its figure."""
         return self.health_checks.document()
@@ -102,14 +123,15 @@ class Cluster:
 
     async def task(self, task_id: str) -> dict[str, Any]:
         """A task with its attempts, as it stands on disk; why it waits, and its progress, as of now."""
-        document = await self.database.read(reads.task_txn, task_id)
-        if document is None:
+        found = await self.database.kept.task(task_id, views.instants)
+        if found is None:
             raise ClusterError("not_found", f"there is no task {task_id}")
-        self._add_live(document, {})
+        document = dict(found)
         del document["seq"]
+        self._add_live(document, {})
         record = self.scheduler.queues.records.of(task_id)
         document["placement"] = None if record is None else record.document()
-        return views.instants(document)
+        return document
 
     def _add_live(self, document: dict[str, Any], reasons: dict[RequirementClass, str]) -> None:
         """Add progress, and why it waits; `reasons` keeps what tasks that ask for the same have in common."""
@@ -121,7 +143,7 @@ class Cluster:
             document["progress"] = {"percent": live.progress[0], "message": live.progress[1]}
         if live.state is State.QUEUED and document["status"] == State.QUEUED.value:
             if live.queue not in reasons:
-                reasons[live.queue] = self.why(live.task_id)["reason"]
+                reasons[live.queue] = waiting_words(live, self.scheduler.devices.values(), self.waker.away)
             document["reason"] = reasons[live.queue]
         elif document["status"] == State.RUNNING.value:
             document["reason"] = suspended_words(live, self.scheduler.devices) or document["reason"]
@@ -142,13 +164,14 @@ class Cluster:
 
     async def tasks(self, wanted: reads.TaskFilter) -> tuple[list[dict[str, Any]], int | None]:
         """Tasks, newest first, and the `before_seq` of the next page (None on the last)."""
-        found = await self.database.read(reads.tasks_txn, wanted)
+        found = await self.database.kept.tasks(wanted, views.instants)
         more = found[-1]["seq"] if len(found) == wanted.limit else None
         reasons: dict[RequirementClass, str] = {}
-        for document in found:
-            self._add_live(document, reasons)
+        documents = [dict(each) for each in found]
+        for document in documents:
             del document["seq"]
-        return [views.instants(document) for document in found], more
+            self._add_live(document, reasons)
+        return documents, more
 
     async def result(self, task_id: str) -> dict[str, Any]:
         """The result of a task that has ended. Raises not_finished before."""
@@ -217,19 +240,19 @@ class Cluster:
         names = ("task_id", "status", "reason")
         return {name: document[name] for name in names} | {"devices": [], "hint": "", "nearest": [], "copy": None}
 
-    async def cancel(self, task_id: str, reason: str, by: str = ADMIN) -> str:
+    async def cancel(self, task_id: str, reason: str, by: Actor = ADMIN) -> str:
         """Cancel a task; its state now."""
         return await self.desk.cancel_task(task_id, reason, by)
 
-    async def retry(self, task_id: str, by: str = ADMIN) -> Submitted:
+    async def retry(self, task_id: str, by: Actor = ADMIN) -> Submitted:
         """Submit a task that has ended once more, as a new task."""
         return await self.desk.retry(task_id, by)
 
-    async def hold(self, task_id: str, reason: str, by: str = ADMIN) -> str:
+    async def hold(self, task_id: str, reason: str, by: Actor = ADMIN) -> str:
         """Hold a waiting task back; its state now."""
         return await self.desk.hold_task(task_id, reason, by)
 
-    async def release(self, task_id: str, by: str = ADMIN) -> str:
+    async def release(self, task_id: str, by: Actor = ADMIN) -> str:
         """Let a held task go on; its state now."""
         return await self.desk.release_task(task_id, by)
 
@@ -269,13 +292,26 @@ class Cluster:
         wake = self.waker.document(self.registry.get(device_id))
         return found | {"rest": self.household.rest_of(device_id), "wake": wake}
 
+    def history(self) -> dict[str, Any]:
+        """Throughput, queue and waiting time of the last hour, in steps of ten seconds."""
+        return self.heartbeat.pulse.document(self.moment())
+
+    async def attempts(self, window_s: float, device_id: str, limit: int) -> dict[str, Any]:
+        """Who ran what in the last `window_s` seconds; `complete` says whether the limit left something out."""
+        if device_id:
+            self.registry.get(device_id)
+        since_at = self.moment().wall_s - window_s
+        found = await self.database.read(attempts_txn, since_at, device_id, limit)
+        shown = [views.instants(each) for each in found]
+        return {"since_at": format_instant(since_at), "attempts": shown, "complete": len(found) < limit}
+
     def device_history(self, device_id: str, window_s: float) -> dict[str, Any]:
         """What a device reported in the last `window_s` seconds, in steps of a minute, an hour or a day."""
         self.registry.get(device_id)
         return views.history_document(device_id, window_s, self.heartbeat.history, self.moment())
 
     async def device_action(
-        self, device_id: str, action: str, deadline_s: float | None = None, by: str = ADMIN
+        self, device_id: str, action: str, deadline_s: float | None = None, by: Actor = ADMIN
     ) -> dict[str, Any]:
         """drain, undrain, cordon or uncordon a device.
 
@@ -290,7 +326,7 @@ class Cluster:
         await self.desk.turns.answered()
         return self.device(device_id)
 
-    async def release_device(self, device_id: str, by: str = ADMIN) -> dict[str, Any]:
+    async def release_device(self, device_id: str, by: Actor = ADMIN) -> dict[str, Any]:
         """Believe a device again that is suspect or in quarantine. Raises ClusterError not_found, conflict."""
         device, now = self.registry.get(device_id), self.moment()
         if not device.distrusted:
@@ -301,7 +337,7 @@ class Cluster:
         await self.desk.turns.answered()
         return self.device(device_id)
 
-    async def set_role(self, device_id: str, role: str, by: str = ADMIN) -> dict[str, Any]:
+    async def set_role(self, device_id: str, role: str, by: Actor = ADMIN) -> dict[str, Any]:
         """Give a device a role; it keeps it over restarts."""
         self.scheduler.fleet.set_role(self.registry.get(device_id), role, self.moment())
         self.audit(by, "device.role", device_id, role=role)
@@ -319,13 +355,13 @@ class Cluster:
             raise ClusterError("timeout", f"{device_id} did not answer within {PING_S:g} s")
         return {"device_id": device_id, "round_trip_ms": round((self.clock.seconds() - began_s) * 1000, 3)}
 
-    async def wake(self, device_id: str, by: str = ADMIN) -> dict[str, Any]:
+    async def wake(self, device_id: str, by: Actor = ADMIN) -> dict[str, Any]:
         """Wake a device that sleeps. Raises ClusterError conflict where that cannot be, rate_limited, not_found."""
         self.waker.wake(self.registry.get(device_id), by)
         await self.desk.turns.answered()
         return self.device(device_id)
 
-    async def remove_device(self, device_id: str, by: str = ADMIN) -> None:
+    async def remove_device(self, device_id: str, by: Actor = ADMIN) -> None:
         """Take a device that is not online out of the registry."""
         self.scheduler.remove(self.registry.get(device_id), self.moment())
         self.audit(by, "device.remove", device_id)
@@ -338,7 +374,7 @@ class Cluster:
         """Rows of the event log after an event, oldest first."""
         return await self.database.read(reads.events_txn, event_no, subject, limit)
 
-    def audit(self, by: str, action: str, subject: str, **detail: Any) -> None:
+    def audit(self, by: Actor, action: str, subject: str, **detail: Any) -> None:
         """Write down what a person does, together with what it changes."""
         self.scheduler.ledger.audit(self.moment(), by, action, subject, **detail)
 
@@ -349,6 +385,11 @@ class Cluster:
         found = await self.database.read(reads.audit_txn, before_no, actor, action, limit)
         more = found[-1]["audit_no"] if len(found) == limit else None
         return [views.instants(each) for each in found], more
+
+    async def audit_state(self) -> tuple[Chain, BadRow | None]:
+        """The ends of the audit trail's chain, and the first row that is not as it was written."""
+        await self.desk.turns.committed()
+        return await self.database.read(reads.audit_state_txn)
 
     async def first_event_no(self) -> int:
         """The oldest event that is still kept."""

@@ -6,15 +6,19 @@ what a peer says: their number is bounded.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 
 from attrs import define, field
 
-from retirecluster.domain.distribution import LATENCIES_S, Distribution
+from retirecluster.domain.distribution import ANSWERS_S, LATENCIES_S, Distribution
 
 
 def _latencies() -> Distribution:
     return Distribution(LATENCIES_S)
+
+
+def _answers() -> defaultdict[tuple[str, int], Distribution]:
+    return defaultdict(lambda: Distribution(ANSWERS_S))
 
 
 @define(eq=False)
@@ -30,6 +34,8 @@ class Figures:
     heartbeats: int = 0
     requests: Counter[tuple[str, str, int]] = field(factory=Counter)
     """Answers to HTTP requests, by the path of the route, method and status."""
+    answers_s: defaultdict[tuple[str, int], Distribution] = field(factory=_answers)
+    """From a whole HTTP request to the head of its answer, by the path of the route and the status' first digit."""
     scheduling_s: Distribution = field(factory=_latencies)
     """From the first event that asked for a turn until its decisions were committed."""
     commit_s: Distribution = field(factory=_latencies)

@@ -52,6 +52,15 @@ class Health:
         by_name = {each.name: each.document() for each in checks}
         return {"status": status, "problems": problems, "version": __version__, "checks": by_name}
 
+    def hangs(self) -> str:
+        """What only a new start of the main can mend; empty if nothing.
+
+        Not so a full disk, a database that another program keeps locked, too many connections, or late answers.
+        """
+        turns = self.desk.turns
+        waits_for_disk = not turns.busy_s() and turns.writing_for_s() > LONGEST_WRITE_S
+        return self._store().problem if waits_for_disk else self._closed()
+
     def checks(self) -> list[Check]:
         """Every check, those that hold included."""
         return [self._store(), self._accepting(), self._disk(), self._listener(), self._lag()]
@@ -79,12 +88,15 @@ class Health:
         return Check("disk", shown, free, "bytes", space.min_free_bytes)
 
     def _listener(self) -> Check:
-        closed = [name for name, is_open in self.listening.items() if not is_open()]
         count, most = self.limits.open.total(), self.limits.total
-        problem = f"nobody listens on {' and '.join(closed)}" if closed else ""
-        if not closed and count >= most:
+        problem = self._closed()
+        if not problem and count >= most:
             problem = f"all {most} connections for devices are taken; max_connections allows more"
         return Check("listener", problem, count, "connections", most)
+
+    def _closed(self) -> str:
+        closed = [name for name, is_open in self.listening.items() if not is_open()]
+        return f"nobody listens on {' and '.join(closed)}" if closed else ""
 
     def _lag(self) -> Check:
         worst_s = self.lag.worst_s()

@@ -19,6 +19,7 @@ from retirecluster.domain.lifecycle import FINAL
 from retirecluster.domain.scheduler import Moment, Scheduler
 from retirecluster.main.events import EventBus
 from retirecluster.main.figures import Figures
+from retirecluster.main.pulse import Pulse
 from retirecluster.main.registry import DeviceRegistry
 from retirecluster.main.turns import Turns
 from retirecluster.wire.messages import MAX_LEFT_OUT, Message
@@ -42,6 +43,7 @@ class HeartbeatMonitor:
     figures: Figures
     tick_s: float = 1.0
     ended_samples: deque[tuple[float, int]] = field(factory=lambda: deque(maxlen=RATE_WINDOW))
+    pulse: Pulse = field(factory=Pulse)
     errors: int = 0
     _loop: LoopingCall | None = None
 
@@ -90,10 +92,12 @@ class HeartbeatMonitor:
         return [device.device_id for device in found]
 
     def update_cluster_metrics(self) -> None:
-        """Sample how many tasks have ended."""
+        """Sample how many tasks have ended, wait and run."""
         counts = self.scheduler.ledger.counts
         ended = sum(counts[state] for state in FINAL) + self.scheduler.ledger.forgotten
-        self.ended_samples.append((self.moment().mono_s, ended))
+        now = self.moment()
+        self.ended_samples.append((now.mono_s, ended))
+        self.pulse.beat(self.scheduler.ledger, now)
 
     def throughput_per_s(self) -> float:
         """Tasks ended a second, over the last minute or so."""

@@ -13,7 +13,7 @@ from attrs import define, field, frozen
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from retirecluster.domain.audit import ADMIN, AuditEntry
+from retirecluster.domain.audit import ADMIN, Actor, AuditEntry
 from retirecluster.domain.errors import ClusterError
 from retirecluster.domain.policy import CONTINUE
 from retirecluster.domain.scheduler import Moment, Scheduler
@@ -103,7 +103,7 @@ class Household:
             raise ClusterError("not_found", f"there is no signal {name} that still holds")
         return self._signal_document(name, now)
 
-    async def set_signal(self, name: str, value: float, ttl_s: float, by: str = ADMIN) -> dict[str, Any]:
+    async def set_signal(self, name: str, value: float, ttl_s: float, by: Actor = ADMIN) -> dict[str, Any]:
         """Set it for `ttl_s` seconds; on disk, and told to the devices, when this returns. Raises conflict."""
         now = self.moment()
         self._drop_past(now)
@@ -117,7 +117,7 @@ class Household:
         self._tell_signals()
         return self._signal_document(name, now)
 
-    async def remove_signal(self, name: str, by: str = ADMIN) -> None:
+    async def remove_signal(self, name: str, by: Actor = ADMIN) -> None:
         """Remove it. Raises ClusterError not_found."""
         self.signal(name)
         self.turns.check_free()
@@ -171,18 +171,20 @@ class Household:
         rest = self.scheduler.pauses.rest_of(device_id)
         return None if rest is None else self._rest_document(rest)
 
-    async def keep_quiet(self, for_s: float, running: str, reason: str, by: str = ADMIN) -> dict[str, Any]:
+    async def keep_quiet(self, for_s: float, running: str, reason: str, by: Actor = ADMIN) -> dict[str, Any]:
         """Give no device anything new for so long; `running` is what becomes of running tasks."""
         words = f"the cluster is quiet{_until(self.moment(), for_s)}"
         return await self._rest(rows.ALL, words, for_s, running, reason, by)
 
-    async def borrow(self, device_id: str, for_s: float, running: str, reason: str, by: str = ADMIN) -> dict[str, Any]:
+    async def borrow(
+        self, device_id: str, for_s: float, running: str, reason: str, by: Actor = ADMIN
+    ) -> dict[str, Any]:
         """Leave a device to its owner for so long. Raises ClusterError not_found."""
         self.registry.get(device_id)
         words = f"borrowed by its owner{_until(self.moment(), for_s)}"
         return await self._rest(device_id, words, for_s, running, reason, by)
 
-    async def end_rest(self, device_id: str = rows.ALL, by: str = ADMIN) -> None:
+    async def end_rest(self, device_id: str = rows.ALL, by: Actor = ADMIN) -> None:
         """End the quiet, or give a device back. What is not, ends without complaint."""
         self.turns.check_free()
         action = "cluster.quiet_end" if device_id == rows.ALL else "device.give_back"
@@ -191,7 +193,7 @@ class Household:
         await self.turns.answered()
 
     async def _rest(
-        self, device_id: str, words: str, for_s: float, running: str, reason: str, by: str
+        self, device_id: str, words: str, for_s: float, running: str, reason: str, by: Actor
     ) -> dict[str, Any]:
         now = self.moment()
         words += f": {reason}" if reason else ""
@@ -259,8 +261,8 @@ class Household:
         }
 
 
-def _told(now: Moment, by: str, action: str, subject: str, **detail: Any) -> AuditEntry:
-    return AuditEntry(now.wall_s, by, action, subject, detail)
+def _told(now: Moment, by: Actor, action: str, subject: str, **detail: Any) -> AuditEntry:
+    return AuditEntry.by(by, now.wall_s, action, subject, detail)
 
 
 def _left_s(set_at: float, until_at: float, now: Moment) -> float:

@@ -16,14 +16,18 @@ from retirecluster.domain.tasks import encode
 from retirecluster.domain.units import format_instant
 from retirecluster.wire.codec import MAX_DEPTH, MAX_LINE_BYTES
 from retirecluster.wire.lines import JsonLines
-from retirecluster.wire.messages import PROTOCOL_VERSION, Message
-from retirecluster.wire.session import Session
+from retirecluster.wire.messages import PROTOCOL_VERSION, WORKER, Message
+from retirecluster.wire.session import PEERS_OF_MAIN, Session
 
 if TYPE_CHECKING:
     from retirecluster.main.server import ClusterServer
 
 log = Logger()
 SENDER = "main-node"
+DEVICES_ALONE = frozenset({WORKER})
+"""Who may speak over TLS: the original's clients have no certificates, and the web for what they want."""
+TLS_HELLO = b"\x16"
+"""The first byte of TLS."""
 REGISTER_WITHIN_S = 10.0
 CLOSE_WITHIN_S = 5.0
 RESET_GRACE_S = 2.0
@@ -37,10 +41,12 @@ class MainPeer(JsonLines):
         super().__init__()
         self.server = server
         self.host = host
-        self.session = Session()
+        secured = server.admission is not None
+        self.session = Session(DEVICES_ALONE if secured else PEERS_OF_MAIN, secured)
         self._pings: list[Deferred[bool]] = []
         self._deadline: IDelayedCall | None = None
         self._closing: IDelayedCall | None = None
+        self._first_data = True
         self._answering: dict[Deferred[Any], None] = {}
         self.leaving = False
         """It has said farewell: what it said before is seen to the end, and then its session is over."""
@@ -60,16 +66,18 @@ class MainPeer(JsonLines):
     def connectionMade(self) -> None:
         super().connectionMade()
         limits = {"max_line_bytes": MAX_LINE_BYTES, "max_depth": MAX_DEPTH, "register_within_s": REGISTER_WITHIN_S}
-        self.tell(
-            "connection_ack",
-            {
-                "protocol_version": PROTOCOL_VERSION,
-                "server_id": self.server.server_id,
-                "limits": limits,
-                "auth": "none",
-            },
-        )
+        greeting = {"protocol_version": PROTOCOL_VERSION, "server_id": self.server.server_id, "limits": limits}
+        admission = self.server.admission
+        proof = {"auth": "none"} if admission is None else {"auth": "required", "ca": admission.authority.pem}
+        self.tell("connection_ack", greeting | proof)
         self._deadline = self.server.clock.callLater(REGISTER_WITHIN_S, self._too_late)
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._first_data and data.startswith(TLS_HELLO) and not self.session.auth_required:
+            log.warn("{host} speaks TLS, and this main listens without it (setting tls)", host=self.host)
+            return self.abort()
+        self._first_data = False
+        super().dataReceived(data)
 
     def line_received(self, line: bytes) -> None:
         try:
@@ -78,7 +86,7 @@ class MainPeer(JsonLines):
             self.refuse(error)
             return
         self.server.figures.messages["in", message.name] += 1
-        if self._deadline is not None and self._deadline.active():
+        if self._deadline is not None and self._deadline.active() and not self.session.auth_required:
             self._deadline.reset(REGISTER_WITHIN_S)
         self._handle(message)
 

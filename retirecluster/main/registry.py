@@ -49,6 +49,9 @@ class Peer(Protocol):
     def abort(self) -> None:
         """Close at once."""
 
+    def hang_up(self) -> None:
+        """Close once everything is sent."""
+
 
 NOT_KEPT = ("attempts", "auth", "availability")
 """Fields of a registration that are not part of what the device is."""

@@ -39,7 +39,7 @@ class ClientRequests:
 
     async def _task_submit(self, message: Message) -> Any:
         self._check(message)
-        spec = spec_from_document(message.data["task"], "data.task", TCP_CLIENT)
+        spec = spec_from_document(message.data["task"], "data.task", TCP_CLIENT.name)
         [submitted] = await self._cluster.submit([spec])
         return {"task_id": submitted.task_id, "status": submitted.status}
 

@@ -8,7 +8,7 @@ from typing import Any
 from attrs import define, evolve, field, frozen
 from twisted.internet.defer import Deferred
 
-from retirecluster.domain.audit import ADMIN, actor_of, short
+from retirecluster.domain.audit import ADMIN, Actor, actor_of, short
 from retirecluster.domain.errors import ClusterError
 from retirecluster.domain.lifecycle import FINAL, State
 from retirecluster.domain.scheduler import Attempt, Moment, Scheduler, Task, Turn
@@ -61,7 +61,7 @@ class TaskScheduler:
 
     # -- people
 
-    async def submit_tasks(self, specs: Sequence[TaskSpec], by: str = ADMIN) -> list[Submitted]:
+    async def submit_tasks(self, specs: Sequence[TaskSpec], by: Actor = ADMIN) -> list[Submitted]:
         """Take in tasks, all or none; returns when they are on disk. `by` is who tries tasks again (`retry_of`).
 
         Raises ClusterError: shutting_down, queue_full, unknown_type, idempotency_conflict, no_space, store_busy, and
@@ -82,7 +82,7 @@ class TaskScheduler:
             self.turns.committed().addBoth(self._give_keys_back, keys)
 
     async def _submit(
-        self, specs: Sequence[TaskSpec], known: Mapping[str, tuple[str, str | None]], by: str
+        self, specs: Sequence[TaskSpec], known: Mapping[str, tuple[str, str | None]], by: Actor
     ) -> list[Submitted]:
         """Submit what is not `known`: idempotency keys that tasks have, with their id and request digest."""
         fresh: dict[str, TaskSpec] = {}  # by key; a key that stands twice in a request is one task
@@ -128,7 +128,7 @@ class TaskScheduler:
             if self.scheduler.task(task.task_id) is task:
                 self.scheduler.tasks.cancel(task, self.moment(), "its submission was not acknowledged")
 
-    async def retry(self, task_id: str, by: str) -> Submitted:
+    async def retry(self, task_id: str, by: Actor) -> Submitted:
         """Submit a task that has ended once more, as a new task. Raises ClusterError: not_found, conflict."""
         found = await self.database.read(reads.resubmission_txn, task_id)
         if found is None:
@@ -136,10 +136,10 @@ class TaskScheduler:
         state, document = found
         if State(state) not in FINAL:
             raise ClusterError("conflict", f"{task_id} is {state}: only a task that has ended can be tried again")
-        spec = evolve(spec_from_document(document), retry_of=task_id)
+        spec = evolve(spec_from_document(document, submitter=by.name), retry_of=task_id)
         return (await self.submit_tasks([spec], by))[0]
 
-    async def cancel_task(self, task_id: str, reason: str, by: str) -> str:
+    async def cancel_task(self, task_id: str, reason: str, by: Actor) -> str:
         """Cancel a task; returns its state now. A task that has ended is left as it is: conflict."""
         task = await self._live_task(task_id, "cancelled")
         self.scheduler.tasks.cancel(task, self.moment(), reason)
@@ -147,7 +147,7 @@ class TaskScheduler:
         await self.turns.answered()
         return task.state.value
 
-    async def hold_task(self, task_id: str, reason: str, by: str) -> str:
+    async def hold_task(self, task_id: str, reason: str, by: Actor) -> str:
         """Hold a waiting task back; returns its state now."""
         task = await self._live_task(task_id, "held")
         self.scheduler.tasks.hold(task, self.moment(), reason)
@@ -155,7 +155,7 @@ class TaskScheduler:
         await self.turns.answered()
         return task.state.value
 
-    async def release_task(self, task_id: str, by: str) -> str:
+    async def release_task(self, task_id: str, by: Actor) -> str:
         """Let a held task go on; returns its state now."""
         task = await self._live_task(task_id, "released")
         self.scheduler.tasks.release(task, self.moment())
@@ -223,7 +223,7 @@ class TaskScheduler:
         await self.turns.committed()
         return ResultVerdict(task_id, epoch, False, reason)
 
-    def _audit(self, by: str, action: str, subject: str, **detail: Any) -> None:
+    def _audit(self, by: Actor, action: str, subject: str, **detail: Any) -> None:
         self.scheduler.ledger.audit(self.moment(), by, action, subject, **detail)
 
     # -- after each turn

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.interfaces import IAddress, IReactorTime
@@ -26,6 +26,10 @@ from retirecluster.main.requests import ClientRequests
 from retirecluster.main.scheduler import TaskScheduler
 from retirecluster.store import reads
 from retirecluster.wire.messages import Message
+
+if TYPE_CHECKING:
+    from retirecluster.main.admission import Admission
+    from retirecluster.store.admission import CertificateRow
 
 log = Logger()
 HEARTBEAT_WAITS_S = 1.0
@@ -57,6 +61,7 @@ class ClusterServer(ServerFactory):
         clock: IReactorTime,
         moment: Callable[[], Moment],
         figures: Figures,
+        admission: Admission | None = None,
     ) -> None:
         self.server_id = server_id
         self.registry = registry
@@ -72,9 +77,11 @@ class ClusterServer(ServerFactory):
         self.clock = clock
         self.moment = moment
         self.figures = figures
+        self.admission = admission
         self.peers: set[MainPeer] = set()
         self.closing = False
         self.handlers: dict[str, Handler] = {
+            "join": self._join,
             "register": self._register,
             "heartbeat": self._heartbeat,
             "availability": self._availability,
@@ -167,16 +174,28 @@ class ClusterServer(ServerFactory):
 
     # -- messages of workers
 
+    async def _join(self, peer: MainPeer, message: Message) -> None:
+        if self.admission is None:
+            raise ClusterError("conflict", "this main listens without TLS: devices need no join string", field="data")
+        data, shown = message.data, self.admission.shown_by(peer.transport)
+        peer.tell(
+            "join_ack", await self.admission.join(data["secret"], data["device_id"], data["nonce"], shown), message
+        )
+
     async def _register(self, peer: MainPeer, message: Message) -> None:
         try:
+            row = self._proved(peer, message.sender_id)
             registration = await self.registry.register_device(peer, message)
+            self._proved(peer, message.sender_id)  # revoked while it was entered
         except ClusterError as error:
             peer.refuse(error, message)
-            if error.code == "duplicate_device":
+            if error.code in ("duplicate_device", "unauthorized", "forbidden"):
                 peer.hang_up()
             return
         if self.registry.holder(peer) is None:
             return  # it left while it was entered
+        if row is not None and row.role:
+            self._give_role(row.device_id, row.role)
         log.info("{device_id} registered from {host}", device_id=peer.device_id, host=peer.host)
         assert peer.device_id is not None
         settings = self.scheduler.scheduler.settings
@@ -193,6 +212,19 @@ class ClusterServer(ServerFactory):
             "files": self.scheduler.files.door(peer.device_id, registration.session_no),
         }
         peer.tell("register_ack", answer | self.household.welcome(peer.device_id), message)
+
+    def _proved(self, peer: MainPeer, sender_id: str) -> CertificateRow | None:
+        """The certificate that a device registers with; None where none is needed. Raises ClusterError."""
+        if self.admission is None:
+            return None
+        return self.admission.registering(self.admission.shown_by(peer.transport), sender_id)
+
+    def _give_role(self, device_id: str, role: str) -> None:
+        """The role of its join string, unless a person has given it another one."""
+        device = self.registry.get(device_id)
+        if not device.role_override:
+            self.scheduler.scheduler.fleet.set_role(device, role, self.moment())
+            self.scheduler.turns.ask()
 
     async def _heartbeat(self, peer: MainPeer, message: Message) -> None:
         assert peer.device_id is not None

@@ -17,24 +17,27 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from random import Random, SystemRandom
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from attrs import define
+from attrs import define, evolve
 from twisted.application.service import MultiService
 from twisted.internet.abstract import isIPAddress
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.error import CannotListenError, ReactorNotRunning
-from twisted.internet.interfaces import IListeningPort, IReactorCore
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IReactorCore
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from retirecluster.config import load_config
+from retirecluster.daemon import Reporter, reporter, stop_once
 from retirecluster.domain import failpoints
 from retirecluster.domain.errors import ClusterError
 from retirecluster.domain.history import History
+from retirecluster.domain.join_string import MAX_HOSTS
 from retirecluster.domain.scheduler import Assign, Moment, Scheduler, Settings, Turn
 from retirecluster.domain.scheduler.scoring import STRATEGIES
+from retirecluster.main.access import LINK_S, Access
 from retirecluster.main.beacon import Beacon
 from retirecluster.main.cleaning import DAY_S, Cleaner
 from retirecluster.main.cluster import Cluster
@@ -60,6 +63,8 @@ from retirecluster.main.tokens import AdminToken
 from retirecluster.main.turns import Turns
 from retirecluster.main.waker import Waker
 from retirecluster.options import DaemonOptions
+from retirecluster.store.access import load_access_txn
+from retirecluster.store.admission import certificates_txn
 from retirecluster.store.database import Database
 from retirecluster.store.folder import DataFolder
 from retirecluster.store.household import load_txn
@@ -67,6 +72,9 @@ from retirecluster.store.writes import WriteSet
 from retirecluster.web.service import make_site
 from retirecluster.wire.beacon import Announcement
 from retirecluster.wire.multicast import interface_addresses
+
+if TYPE_CHECKING:
+    from retirecluster.main.admission import Admission
 
 log = Logger()
 STORE_FAILED_STATUS = 74
@@ -86,6 +94,7 @@ class Options(DaemonOptions):
         ["port", "p", None, "TCP port for workers (0: a free one)."],
         ["web-port", "w", None, "TCP port for the web API and the dashboard (0: a free one)."],
         ["config", "c", None, "JSON file with settings; see retire-cluster init main."],
+        ["tls", None, None, "auto, on or off: encrypt both ports; auto: beyond loopback."],
         ["log-level", None, None, "debug, info, warn or error."],
     ]
     optFlags = [["trusted-network", None, "Allow listening beyond loopback without TLS and authentication."]]
@@ -97,6 +106,7 @@ class Options(DaemonOptions):
             "host": self["host"],
             "port": self["port"],
             "web_port": self["web-port"],
+            "tls": self["tls"],
             "log_level": self["log-level"],
             "trusted_network": True if self["trusted-network"] else None,
         }
@@ -128,6 +138,8 @@ class Rooms:
     histories: HistoryFile
     waker: Waker
     lag: LagMeter
+    admission: Admission | None
+    access: Access
 
     @classmethod
     def build(
@@ -188,6 +200,9 @@ class Rooms:
         waker = Waker(scheduler, turns, reactor, moment, *wake)
         connections = Limits(settings["max_connections"], settings["max_connections_per_peer"])
         lag = LagMeter(reactor, figures.lag_s)
+        access = Access(token, database, scheduler, turns, reactor, moment)
+        access.restore(*database.read_now(load_access_txn))
+        admission = _admission(settings, database, registry, reactor, moment) if wants_tls(settings) else None
         cluster = Cluster(
             database,
             scheduler,
@@ -220,7 +235,9 @@ class Rooms:
             clock=reactor,
             moment=moment,
             figures=figures,
+            admission=admission,
         )
+        cluster.admission = admission
         cleaner = Cleaner(
             scheduler=scheduler,
             database=database,
@@ -251,6 +268,8 @@ class Rooms:
             histories,
             waker,
             lag,
+            admission,
+            access,
         )
 
 
@@ -299,13 +318,14 @@ class MainNode(MultiService):
         self.site = make_site(
             self.rooms.cluster,
             self.rooms.events,
-            self.rooms.token,
+            self.rooms.access,
             hosts=(settings["host"], *settings["allowed_hosts"]),
             trusted_network=settings["trusted_network"],
             clock=reactor,
         )
         self.ports: list[IListeningPort] = []
         self.beacon: Beacon | None = None
+        self.reporter: Reporter | None = None
         self.failed = False
 
     @property
@@ -322,7 +342,7 @@ class MainNode(MultiService):
         super().startService()
         settings, rooms, host = self.settings, self.rooms, self.settings["host"]
         # First, as it may fail: whoever connects is answered when the reactor runs, and threads would outlive an exit.
-        for name, factory in (("port", rooms.server), ("web_port", self.site)):
+        for name, factory in zip(("port", "web_port"), self._factories(), strict=True):
             self.ports.append(_listen(self.reactor, settings[name], factory, host, name))
         for name, port in zip(("port", "web_port"), self.ports, strict=True):
             rooms.cluster.health_checks.listening[name] = partial(_is_open, port)
@@ -334,22 +354,62 @@ class MainNode(MultiService):
         rooms.household.start()
         rooms.histories.start()
         rooms.waker.start()
+        rooms.access.start()
         if wants_beacon(settings):
             self.beacon = _beacon(settings, rooms.database.cluster_id, self.worker_port, self.web_port, self.reactor)
             self.beacon.start()
         rooms.turns.ask()
+        if self.reporter is not None:
+            self.reporter.start()
         counts = rooms.scheduler.ledger.tasks
         log.info("cluster {id}, start {no}", id=rooms.database.cluster_id, no=rooms.database.incarnation)
         log.info("{tasks} tasks, {devices} devices restored", tasks=len(counts), devices=len(rooms.scheduler.devices))
         log.info("workers: {host}:{port}", host=host, port=self.worker_port)
-        log.info("web: http://{host}:{port}/", host=host, port=self.web_port)
+        scheme = "http" if rooms.admission is None else "https"
+        log.info("web: {scheme}://{host}:{port}/", scheme=scheme, host=host, port=self.web_port)
+        self._say_who_gets_in()
+
+    def _factories(self) -> tuple[IProtocolFactory, IProtocolFactory]:
+        """What listens on the port for workers and on that of the web: behind TLS, where that is wanted."""
+        admission = self.rooms.admission
+        if admission is None:
+            return self.rooms.server, self.site
+        from retirecluster.main.tls_port import HTTP_IN_CLEAR, TlsPort, lines_in_clear
+
+        admission.reach = evolve(admission.reach, port=lambda: self.worker_port)
+        workers, web = admission.ports
+        said = lines_in_clear(self.rooms.database.cluster_id)
+        return (
+            TlsPort(workers, self.rooms.server, said, self.reactor),
+            TlsPort(web, self.site, HTTP_IN_CLEAR, self.reactor),
+        )
+
+    def _say_who_gets_in(self) -> None:
+        if self.rooms.database.incarnation == 1:
+            self._print_login_link()
+        admission = self.rooms.admission
+        if admission is not None:
+            log.info("TLS: authority {hash}; devices: retire-cluster join-token", hash=admission.authority.hash)
+        elif self.settings["host"] not in LOOPBACK:
+            log.warn("trusted_network: no TLS, and whoever reaches {host} may run code", host=self.settings["host"])
 
     def stopService(self) -> Deferred[None]:
         return ensureDeferred(self._stop())
 
+    def _print_login_link(self) -> None:
+        """Once, and past the log: what it gives away is good for a short time, and for one browser."""
+        host, scheme = self.settings["host"], "http" if self.rooms.admission is None else "https"
+        host = "127.0.0.1" if host in ("0.0.0.0", "::", "") else f"[{host}]" if ":" in host else host
+        link = f"{scheme}://{host}:{self.web_port}/login?code={self.rooms.access.new_code()}"
+        minutes = LINK_S / 60
+        print(f"Sign in within {minutes:.0f} minutes, once: {link}", file=sys.__stderr__)
+        print("Another link: retire-cluster login-link", file=sys.__stderr__, flush=True)
+
     async def _stop(self) -> None:
         """Refuse submits, write what is left, close."""
         rooms = self.rooms
+        if self.reporter is not None:
+            self.reporter.stopping()
         rooms.desk.accepting = False
         rooms.heartbeat.stop()
         rooms.cleaner.stop()
@@ -365,6 +425,7 @@ class MainNode(MultiService):
                 await stopped
         rooms.server.close()
         self.site.close()
+        await rooms.access.stop()
         await rooms.turns.close()
         rooms.database.close()
         done = super().stopService()
@@ -423,14 +484,59 @@ def _beacon(settings: dict[str, Any], cluster_id: str, port: int, web_port: int,
     return Beacon(reactor, announcement, interfaces, SystemRandom())
 
 
+def wants_tls(settings: dict[str, Any]) -> bool:
+    """Whether both ports are behind TLS: as the setting says, else beyond loopback on a network that is not trusted."""
+    if settings["tls"] != "auto":
+        return bool(settings["tls"] == "on")
+    return settings["host"] not in LOOPBACK and not settings["trusted_network"]
+
+
 def check_exposure(settings: dict[str, Any]) -> None:
     """Beyond loopback nothing is served in the clear unless the owner says so. Raises ClusterError bad_config."""
-    if settings["host"] not in LOOPBACK and not settings["trusted_network"]:
+    if settings["tls"] == "on" and settings["trusted_network"]:
+        words = "tls is on, which knows its devices, and trusted_network is true, which lets in everybody: choose one"
+        raise ClusterError("bad_config", words)
+    if settings["host"] not in LOOPBACK and not settings["trusted_network"] and not wants_tls(settings):
         raise ClusterError(
             "bad_config",
             f"host: {settings['host']} is reachable from the network, and whoever reaches it can run code on your "
-            "devices: use 127.0.0.1, or set trusted_network to true if everybody on that network may",
+            "devices: leave tls as auto, use 127.0.0.1, or set trusted_network to true if everybody there may",
         )
+
+
+def _admission(
+    settings: dict[str, Any], database: Database, registry: DeviceRegistry, reactor: Any, moment: Any
+) -> Admission:
+    """Who is let in by TLS. Raises ClusterError bad_config, also where the packages for it are missing."""
+    try:
+        from retirecluster.main.admission import Admission, Reach
+        from retirecluster.main.certificates import Authority
+        from retirecluster.main.tls_port import ServerTls
+    except ImportError as error:
+        words = f"TLS needs the packages cryptography and pyOpenSSL ({error.name} is missing)"
+        ways = "pip install 'retirecluster[tls]', on Termux pkg install python-cryptography; or see trusted_network"
+        raise ClusterError("bad_config", f"{words}: {ways}") from None
+    reach = Reach(partial(_hosts, settings), lambda: settings["port"], partial(_names, settings))
+    authority = Authority.open(Path(settings["data_dir"]))
+    if authority.main_certificate() is None:
+        authority.issue_main(reach.names())
+    ports = (ServerTls(authority, asks=True), ServerTls(authority, asks=False))
+    first = settings["approve_devices"]
+    admission = Admission(authority, ports, database, registry, moment, reactor, reach, first)
+    admission.restore(database.read_now(certificates_txn))
+    return admission
+
+
+def _hosts(settings: dict[str, Any]) -> list[str]:
+    """Where devices reach this main."""
+    if settings["host"] not in ("0.0.0.0", "::"):
+        return [settings["host"]]
+    return [each for each in interface_addresses() if each not in LOOPBACK][:MAX_HOSTS] or [socket.gethostname()]
+
+
+def _names(settings: dict[str, Any]) -> list[str]:
+    """What the web's certificate is good for beside the fixed name: for browsers and curl."""
+    return [*LOOPBACK, *_hosts(settings), socket.gethostname(), *settings["allowed_hosts"]]
 
 
 def die() -> None:
@@ -444,10 +550,12 @@ def makeService(options: Options) -> MainNode:
 
     # Timers run on the monotonic clock: a wall clock that jumps neither freezes nor fires them.
     reactor.seconds = time.monotonic  # type: ignore[method-assign]
+    stop_once(reactor)
     try:
         settings = options.settings()
         check_exposure(settings)
         node = MainNode(settings, reactor, failpoints.armed("main", os.environ, die))
+        node.reporter = reporter(reactor, node.rooms.cluster.in_short, node.rooms.cluster.health_checks.hangs)
     except ClusterError as error:
         sys.stderr.write(f"retire-main: {error.message}\n")
         sys.exit(2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import os
 import secrets
+from hashlib import sha256
 from pathlib import Path
 
 from attrs import frozen
@@ -31,6 +32,11 @@ class AdminToken:
                 os.fsync(file.fileno())
             temporary.replace(path)
         return cls(path.read_text().strip().encode())
+
+    @property
+    def digest(self) -> str:
+        """Its SHA-256, as other tokens are known by."""
+        return sha256(self._token).hexdigest()
 
     def accepts(self, given: object) -> bool:
         """True for the token itself, as text."""

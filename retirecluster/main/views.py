@@ -114,8 +114,8 @@ def history_document(device_id: str, window_s: float, history: History, now: Mom
     }
 
 
-def instants(document: dict[str, Any]) -> dict[str, Any]:
-    """A document of the store with its Unix seconds as ISO 8601."""
+def instants(document: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of a document of the store with its Unix seconds as ISO 8601."""
     shown: dict[str, Any] = {
         name: format_instant(value) if name in INSTANTS else value for name, value in document.items()
     }

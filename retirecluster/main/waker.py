@@ -14,7 +14,7 @@ from twisted.internet.protocol import DatagramProtocol
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from retirecluster.domain.audit import ADMIN, MAIN
+from retirecluster.domain.audit import ADMIN, MAIN, Actor
 from retirecluster.domain.devices import Presence
 from retirecluster.domain.errors import ClusterError
 from retirecluster.domain.explain import away_words
@@ -81,7 +81,7 @@ class Waker:
 
     # Waking
 
-    def wake(self, device: Device, by: str = ADMIN) -> None:
+    def wake(self, device: Device, by: Actor = ADMIN) -> None:
         """Send a packet, as a person asks. Raises ClusterError conflict or rate_limited."""
         if device.presence is Presence.ONLINE:
             raise ClusterError("conflict", f"{device.device_id} is {device.status}: there is nobody to wake")
@@ -94,7 +94,7 @@ class Waker:
             raise ClusterError("rate_limited", f"{device.device_id} has just been woken; {wait}")
         self._wake(device, by, "asked for")
 
-    def _wake(self, device: Device, by: str, why: str) -> None:
+    def _wake(self, device: Device, by: Actor, why: str) -> None:
         macs, now = macs_of(device.register), self.moment()
         self._send(macs)
         last = self._last(device)

@@ -75,8 +75,16 @@ def forget_refused_txn(cursor: Any, before_at: float, batch_rows: int = BATCH_RO
 def forget_audit_txn(cursor: Any, keep: int, batch_rows: int = BATCH_ROWS) -> Forgotten:
     """Remove the oldest rows of the audit trail beyond the newest `keep`."""
     cursor.execute("BEGIN IMMEDIATE")
-    last = cursor.execute("SELECT max(audit_no) FROM audit").fetchone()[0] or 0
-    return _from_the_front(cursor, "audit", "audit_no", "audit_no <= ?", last - max(keep, 1), batch_rows)
+    first, last = cursor.execute("SELECT first_no, last_no FROM audit_chain").fetchone()
+    until = min(last - max(keep, 1), first + batch_rows)
+    if until <= first:
+        return Forgotten({}, 0, False)
+    # The chain begins anew behind them: without the hash of the last of them the first that stays means nothing.
+    cursor.execute(
+        "UPDATE audit_chain SET first_no = ?1, first_hash = (SELECT hash FROM audit WHERE audit_no = ?1)", (until,)
+    )
+    cursor.execute("DELETE FROM audit WHERE audit_no <= ?", (until,))
+    return Forgotten({}, cursor.rowcount, until - first == batch_rows)
 
 
 def _from_the_front(cursor: Any, table: str, key: str, condition: str, value: float, batch_rows: int) -> Forgotten:

@@ -14,7 +14,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from attrs import define, field
+from attrs import Factory, define, field
 from twisted.enterprise import adbapi
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
@@ -28,6 +28,7 @@ from retirecluster.store import migrations, rows
 from retirecluster.store.failures import StoreFailure, store_failure
 from retirecluster.store.folder import DataFolder, Mark, lock_folder
 from retirecluster.store.integrity import check_file, one_line
+from retirecluster.store.kept import Changed, Everything, Kept
 from retirecluster.store.reads import status_counts_txn
 from retirecluster.store.writes import WriteSet, write_txn
 
@@ -61,6 +62,7 @@ class Database:
     lock: int
     mark: Mark
     closed: bool = field(default=False)
+    kept: Kept = field(default=Factory(lambda self: Kept(self.read), takes_self=True))
     broken: Callable[[Failure], None] = lambda failure: None
     """Told when a change finds the disk, or the database, broken."""
 
@@ -100,7 +102,13 @@ class Database:
 
     def write(self, writes: WriteSet) -> Deferred[None]:
         """Put a write set on disk; fires when it is committed."""
-        return self.writer.runWithConnection(self._write, writes)
+        changed = writes.changed_tasks()
+        self.kept.begin(changed)
+        return self.writer.runWithConnection(self._write, writes).addBoth(self._over, changed)
+
+    def _over(self, outcome: T, changed: Changed) -> T:
+        self.kept.end(changed)
+        return outcome
 
     def _write(self, connection: Any, writes: WriteSet) -> None:
         commits = _transaction(connection, write_txn, writes)
@@ -109,7 +117,9 @@ class Database:
 
     def change(self, changing: Callable[..., T], *arguments: object) -> Deferred[T]:
         """Run a `*_txn` function that changes what no turn speaks of, in line with the turns."""
-        return self.writer.runWithConnection(_transaction, changing, *arguments).addErrback(self._check)
+        self.kept.begin(Everything)
+        changed = self.writer.runWithConnection(_transaction, changing, *arguments)
+        return changed.addBoth(self._over, Everything).addErrback(self._check)
 
     def _check(self, failure: Failure) -> Failure:
         """A disk that cannot be trusted is nothing that only the caller has to know of."""

@@ -8,6 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from retirecluster.domain import failpoints
+from retirecluster.domain.audit_chain import COLUMNS, ChainWriter
 from retirecluster.domain.errors import ClusterError
 from retirecluster.store.folder import sync
 
@@ -78,6 +79,8 @@ def _back_up(connection: sqlite3.Connection, copy: Path) -> None:
 
 def apply(connection: sqlite3.Connection, number: int, script: str) -> None:
     """Apply one file in one transaction, the version number included."""
+    # Rows of the audit trail that are older than their chain are tied together as they are copied, one by one.
+    connection.create_function("audit_hash", len(COLUMNS), ChainWriter().add)
     connection.executescript(
         f"BEGIN IMMEDIATE;\n{script}\nPRAGMA application_id = {APPLICATION_ID};\n"
         f"PRAGMA user_version = {number};\nCOMMIT;"

@@ -9,13 +9,14 @@ from typing import Any
 
 from attrs import frozen
 
+from retirecluster.domain.audit_chain import COLUMNS, BadRow, Chain, first_bad
 from retirecluster.domain.tasks import PRIORITIES, encode
 from retirecluster.store import rows
 
 _LIST = "seq, task_id, task_type, name, priority, state, epoch, created_at, started_at, finished_at, reason, labels"
 _ONE = (
     _LIST + ", charged, crashes, timeout_s, max_retries, delivery, on_disconnect, deadline_at, requirements, retry_of, "
-    "verify"
+    "verify, submitted_by"
 )
 
 
@@ -111,6 +112,7 @@ def task_txn(cursor: Any, task_id: str) -> dict[str, Any] | None:
         "requirements": json.loads(row[19]) if row[19] else {},
         "retry_of": row[20],
         "verify": row[21],
+        "submitted_by": row[22],
         "attempts": attempts,
         "device_id": _device_of(row[5], attempts[-1]["device_id"] if attempts else None),
         "result": _summary(cursor, row[0]),
@@ -308,6 +310,9 @@ def refused_results_txn(cursor: Any, task_id: str, limit: int) -> list[dict[str,
     return found
 
 
+AUDIT_NAMES = ("audit_no", "at", "actor", "action", "subject", "role", "address", "request_id", "hash")
+
+
 def audit_txn(cursor: Any, before_no: int | None, actor: str, action: str, limit: int) -> list[dict[str, Any]]:
     """Rows of the audit trail, newest first: those before a number; of one actor, one action, where given."""
     conditions, values = ["1"], list[Any]()
@@ -316,12 +321,22 @@ def audit_txn(cursor: Any, before_no: int | None, actor: str, action: str, limit
             conditions.append(condition)
             values.append(value)
     cursor.execute(
-        f"SELECT audit_no, at, actor, action, subject, detail FROM audit WHERE {' AND '.join(conditions)} "
+        f"SELECT {', '.join((*AUDIT_NAMES, 'detail'))} FROM audit WHERE {' AND '.join(conditions)} "
         "ORDER BY audit_no DESC LIMIT ?",
         (*values, limit),
     )
-    names = ("audit_no", "at", "actor", "action", "subject")
-    return [dict(zip(names, row, strict=False)) | {"detail": json.loads(row[5])} for row in cursor.fetchall()]
+    return [dict(zip(AUDIT_NAMES, row, strict=False)) | {"detail": json.loads(row[-1])} for row in cursor.fetchall()]
+
+
+def audit_state_txn(cursor: Any) -> tuple[Chain, BadRow | None]:
+    """The ends of the audit trail, and the first row of it that is not as it was written."""
+    cursor.execute("BEGIN")  # all of it as of one moment
+    try:
+        chain = Chain(*cursor.execute("SELECT first_no, first_hash, last_no, last_hash FROM audit_chain").fetchone())
+        rows = cursor.execute(f"SELECT {', '.join(COLUMNS)}, hash FROM audit ORDER BY audit_no")
+        return chain, first_bad(chain, ((row[:-1], row[-1]) for row in rows))
+    finally:
+        cursor.execute("COMMIT")
 
 
 def first_event_no_txn(cursor: Any) -> int:

@@ -22,7 +22,7 @@ Row = tuple[Any, ...]
 NEW_TASK_COLUMNS = (
     "seq, task_id, task_type, name, priority, state, epoch, charged, crashes, order_s, created_at, started_at, "
     "finished_at, deadline_at, not_before_at, reason, timeout_s, max_retries, delivery, on_disconnect, labels, "
-    "requirements, retry_of, idempotency_key, request_digest, body, verify, forgiven, moves"
+    "requirements, retry_of, idempotency_key, request_digest, body, verify, forgiven, moves, submitted_by"
 )
 ATTEMPT_COLUMNS = (
     "task_seq, epoch, device_id, session_no, granted_at, started_at, finished_at, outcome, charged, reason, taken_back"
@@ -70,6 +70,7 @@ def new_task_row(task: Task, spec: TaskSpec) -> Row:
         options.verify,
         task.forgiven,
         task.moves,
+        spec.submitted_by,
     )
 
 

@@ -7,12 +7,13 @@ from typing import Any
 from attrs import frozen
 
 from retirecluster.domain.audit import AuditEntry
+from retirecluster.domain.audit_chain import COLUMNS, ChainWriter
 from retirecluster.domain.scheduler.turn import Refused, Turn
 from retirecluster.domain.tasks import encode
 from retirecluster.store import rows
 from retirecluster.store.files import PUT_INPUT, PUT_TASK_FILE, output_rows
 
-_INSERT_TASK = f"INSERT INTO tasks ({rows.NEW_TASK_COLUMNS}) VALUES ({', '.join('?' * 29)})"
+_INSERT_TASK = f"INSERT INTO tasks ({rows.NEW_TASK_COLUMNS}) VALUES ({', '.join('?' * 30)})"
 _UPDATE_TASK = (
     "UPDATE tasks SET state = ?, epoch = ?, charged = ?, crashes = ?, started_at = ?, finished_at = ?, "
     "not_before_at = ?, reason = ?, forgiven = ?, moves = ? WHERE seq = ?"
@@ -26,7 +27,7 @@ _INSERT_EVENT = (
 _KEEP_REFUSED = (
     "INSERT INTO refused_results (at, task_id, epoch, device_id, kind, reason, document) VALUES (?, ?, ?, ?, ?, ?, ?)"
 )
-_INSERT_AUDIT = "INSERT INTO audit (at, actor, action, subject, detail) VALUES (?, ?, ?, ?, ?)"
+_INSERT_AUDIT = f"INSERT INTO audit ({', '.join(COLUMNS)}, hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _COPY_BODY = "UPDATE tasks SET body = (SELECT body FROM tasks WHERE seq = ?2) WHERE seq = ?1"
 _COPY_INPUTS = (
     "INSERT INTO task_files (task_seq, epoch, direction, name, sha256, size_bytes, executable) "
@@ -63,7 +64,7 @@ class WriteSet:
     results: list[rows.Row]
     events: list[rows.Row]
     refused: list[rows.Row]
-    audited: list[rows.Row]
+    audited: list[AuditEntry]
     running_s: float
     inputs: list[rows.Row]
     outputs: list[rows.Row]
@@ -87,7 +88,7 @@ class WriteSet:
                 for each in turn.events
             ],
             refused=[_refused_row(each) for each in turn.refused],
-            audited=[_audit_row(each) for each in turn.audited],
+            audited=list(turn.audited),
             running_s=running_s,
             inputs=[
                 (task.seq, each.name, each.sha256, int(each.executable))
@@ -104,6 +105,14 @@ class WriteSet:
             verifications=[rows.verification_row(each) for each in turn.verifications.values()],
         )
 
+    def changed_tasks(self) -> frozenset[int]:
+        """The seqs of the tasks of which anything that `reads` shows is changed."""
+        return frozenset(
+            [row[0] for many in (self.new_tasks, self.attempts, self.results, self.verifications) for row in many]
+            + [row[-1] for row in self.tasks]
+            + [row[0] for row in self.adopted]
+        )
+
 
 def _refused_row(each: Refused) -> rows.Row:
     text = encode(each.document)
@@ -112,13 +121,16 @@ def _refused_row(each: Refused) -> rows.Row:
     return (each.at, each.task_id, each.epoch, each.device_id, each.kind, each.reason, text)
 
 
-def _audit_row(each: AuditEntry) -> rows.Row:
-    return (each.at, each.actor, each.action, each.subject, encode(each.detail))
-
-
-def put_audit_txn(cursor: Any, entry: AuditEntry) -> None:
-    """Write down what a person does, within the transaction that does it."""
-    cursor.execute(_INSERT_AUDIT, _audit_row(entry))
+def put_audit_txn(cursor: Any, *entries: AuditEntry) -> None:
+    """Write down what a person does, within the transaction that does it. Each row is tied to the one before."""
+    last_no, last_hash = cursor.execute("SELECT last_no, last_hash FROM audit_chain").fetchone()
+    writer, added = ChainWriter(last_hash), list[rows.Row]()
+    for number, each in enumerate(entries, last_no + 1):
+        who = (each.actor, each.role, each.address, each.request_id)
+        row = (number, float(each.at), *who, each.action, each.subject, encode(each.detail))
+        added.append((*row, writer.add(*row)))
+    cursor.executemany(_INSERT_AUDIT, added)
+    cursor.execute("UPDATE audit_chain SET last_no = ?, last_hash = ?", (last_no + len(entries), writer.last_hash))
 
 
 def write_txn(cursor: Any, writes: WriteSet) -> int:
@@ -136,7 +148,6 @@ def write_txn(cursor: Any, writes: WriteSet) -> int:
         (_PUT_RESULT, writes.results),
         (_INSERT_EVENT, writes.events),
         (_KEEP_REFUSED, writes.refused),
-        (_INSERT_AUDIT, writes.audited),
         (PUT_INPUT, writes.inputs),
         (PUT_TASK_FILE, writes.outputs),
         (_COPY_BODY, writes.copied),
@@ -147,6 +158,8 @@ def write_txn(cursor: Any, writes: WriteSet) -> int:
     ):
         if many:
             cursor.executemany(statement, many)
+    if writes.audited:
+        put_audit_txn(cursor, *writes.audited)
     if writes.refused:
         cursor.execute(_TRIM_REFUSED, (REFUSED_KEPT,))
     cursor.execute("UPDATE cluster SET running_s = ?, commits = commits + 1", (writes.running_s,))

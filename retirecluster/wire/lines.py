@@ -112,10 +112,9 @@ class JsonLines(Protocol):
         self.dead = True
         self._tail.clear()
         transport = self.transport
-        if isinstance(transport, TCPConnection):
-            transport.abortConnection()
-        elif transport is not None:
-            transport.loseConnection()
+        if transport is not None:
+            abort = getattr(transport, "abortConnection", transport.loseConnection)  # TLS has it, too
+            abort()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.dead = True

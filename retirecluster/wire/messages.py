@@ -38,6 +38,7 @@ from retirecluster.domain.fields import (
     Text,
     nearest,
 )
+from retirecluster.domain.join_string import SECRET
 from retirecluster.domain.limits import LIMIT_FIELDS
 from retirecluster.domain.parts import sound_part
 from retirecluster.domain.policy_fields import ON_PAUSE, POLICY, SIGNAL_NAME, SIGNAL_VALUE
@@ -56,6 +57,7 @@ TASK = Field("task_id", TASK_ID, required=True)
 EPOCH_OPTIONAL = Field("epoch", EPOCH, "the attempt; left out: the one this session was given", nullable=True)
 REASON = Field("reason", Text(1000, multiline=True), "for people", nullable=True)
 AUTH = Field("auth", AnyObject(), "{token: ...} where the main asks for it", nullable=True)
+CERTIFICATE = Text(8192, 1, multiline=True)
 OUTCOMES = ("completed", "success", "failed", "timeout", "cancelled", "error")
 """Values of a result's status. `success` is the original's word for completed, `error` for failed."""
 
@@ -227,8 +229,27 @@ MESSAGES = _catalogue(
         Field("protocol_version", Integer(1), required=True),
         Field("server_id", NAME, required=True),
         Field("limits", AnyObject(), "max_line_bytes, max_depth, register_within_s", required=True),
-        Field("auth", Text(choices=("none", "required")), required=True),
+        Field("auth", Text(choices=("none", "required")), "required: a device certificate, or `join`", required=True),
+        Field("ca", CERTIFICATE, "the authority's certificate; believe it for its hash alone", nullable=True),
         early=True,
+    ),
+    _row(
+        "join",
+        "worker",
+        "Let me in, by the secret of a join string; answered with `join_ack`. Only over TLS that has been verified.",
+        Field("secret", SECRET, required=True),
+        Field("device_id", DEVICE_ID, "by which it wants to be known", required=True),
+        Field("nonce", SECRET, "made up once for this; who says it again gets another answer", required=True),
+        early=True,
+    ),
+    _row(
+        "join_ack",
+        "main",
+        "Who the device is from now on, and what it proves that with.",
+        Field("device_id", DEVICE_ID, "what it asked for, or what the join string says", required=True),
+        Field("certificate", CERTIFICATE, "PEM", required=True),
+        Field("key", CERTIFICATE, "PEM; the main does not keep it", required=True),
+        Field("waiting", Boolean(), "a person has to approve it first", required=True),
     ),
     _row(
         "register",

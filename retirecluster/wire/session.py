@@ -16,6 +16,9 @@ from retirecluster.wire.messages import CLIENT, MAIN, MESSAGES, WORKER, Message,
 
 PEERS_OF_MAIN = frozenset({WORKER, CLIENT})
 PEERS_OF_WORKER = frozenset({MAIN})
+BEFORE_AUTH = frozenset({"join", "register", "ping", "pong", "disconnect", "error"})
+"""All that a stranger may say where the main knows its devices by certificates."""
+_LISTED = ", ".join(sorted(BEFORE_AUTH))
 
 
 @define
@@ -46,6 +49,7 @@ class Session:
     """One connection as the main sees it: who it is, and what it may say."""
 
     senders: frozenset[str] = PEERS_OF_MAIN
+    auth_required: bool = False
     device_id: str | None = None
     session_no: int = 0
     heartbeats: TokenBucket = field(factory=lambda: TokenBucket(rate_per_s=2.0, burst=20.0))
@@ -75,4 +79,6 @@ class Session:
             kind = MESSAGES.get(str(document.get("message_type")))
             if kind is None or not kind.spared:
                 raise
+        if self.auth_required and not self.registered and document.get("message_type") not in BEFORE_AUTH:
+            raise ClusterError("unauthorized", f"before a device has registered only {_LISTED} are understood here")
         return document, kind_of(document, self.senders)

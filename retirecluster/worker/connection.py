@@ -12,6 +12,7 @@ from twisted.internet.defer import ensureDeferred
 from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
 from twisted.internet.protocol import Factory, connectionDone
 from twisted.internet.task import LoopingCall
+from twisted.internet.tcp import Connection as TCPConnection
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -99,6 +100,9 @@ class WorkerConnection(JsonLines):
     def connectionMade(self) -> None:
         super().connectionMade()
         self._registrar.connection = self
+        if isinstance(self.transport, TCPConnection):
+            # An empty line, which means nothing to a main; one that wants TLS says so at once.
+            self.transport.write(b"\n")
         self._last_heard_at = self._reactor.seconds()
         self._watchdog = self._reactor.callLater(self._silence_s, self._watch)
 

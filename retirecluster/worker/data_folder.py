@@ -102,8 +102,12 @@ class DataFolder:
             return kept
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", hostname).strip("-._")[:100] or "device"
         made = f"{name}-{random.randrange(0x10000):04x}"
-        write_whole(place, made + "\n")
+        self.keep_device_id(made)
         return made
+
+    def keep_device_id(self, device_id: str) -> None:
+        """From now on this device is called so, unless its settings name it."""
+        write_whole(self.path / "device_id", device_id + "\n")
 
 
 def lock(fd: int) -> None:

@@ -25,7 +25,7 @@ LISTEN_S = 3.0
 """How long mains may take to answer, if it is not known which one is wanted."""
 ASK_EVERY_S = 0.5
 SHOWN = 8
-UNREACHED = (ConnectError, DNSLookupError)
+UNREACHED = (ConnectError, ConnectionError, DNSLookupError)  # the second has what goes wrong in TLS, too
 
 
 @define(eq=False)

@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectError, DNSLookupError
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory, connectionDone
+from twisted.internet.tcp import Connection as TCPConnection
 from twisted.python.failure import Failure
 
 from retirecluster.domain.errors import ClusterError
@@ -39,6 +40,11 @@ class _Probe(JsonLines):
         self._greeting: Mapping[str, Any] | None = None
         self._asked_at = 0.0
         self.found: Deferred[Found] = Deferred()
+
+    def connectionMade(self) -> None:
+        super().connectionMade()
+        if isinstance(self.transport, TCPConnection):
+            self.transport.write(b"\n")  # means nothing to a main; one that wants TLS says so at once
 
     def line_received(self, line: bytes) -> None:
         try:
@@ -98,5 +104,5 @@ async def probe(reactor: IReactorTime, endpoint: IStreamClientEndpoint) -> Found
         return await found
     except defer.TimeoutError:
         raise ClusterError("unreachable", f"no answer within {PROBE_WITHIN_S:g} s") from None
-    except (ConnectError, DNSLookupError) as error:
+    except (ConnectError, ConnectionError, DNSLookupError) as error:  # the second has the errors of TLS, too
         raise ClusterError("unreachable", str(error)) from None

@@ -22,13 +22,14 @@ from zoneinfo import ZoneInfo
 from twisted.application.internet import ClientService
 from twisted.application.service import IService
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.threads import deferToThreadPool
 
 from retirecluster.config import load_config
+from retirecluster.daemon import reporter, stop_once
 from retirecluster.domain import failpoints
 from retirecluster.domain.errors import ClusterError
+from retirecluster.domain.join_string import JoinString
 from retirecluster.options import DaemonOptions
 from retirecluster.platforms.base import Platform
 from retirecluster.platforms.choose import choose_platform
@@ -46,9 +47,10 @@ from retirecluster.worker.discovery import Discovery, FoundMain
 from retirecluster.worker.executor import TaskExecutor
 from retirecluster.worker.fences import FENCED, PLAIN, Fences, Proof
 from retirecluster.worker.files.folders import task_folders
-from retirecluster.worker.home import AUTO, Address, Home, read_address
+from retirecluster.worker.home import Home
 from retirecluster.worker.idle_sleep import IdleSleep, WorkerLine, run_command
 from retirecluster.worker.journal import Journal
+from retirecluster.worker.keys import Keys
 from retirecluster.worker.low_disk import LowDisk
 from retirecluster.worker.monitor import POLICY, SystemMonitor
 from retirecluster.worker.own_load import OwnLoad
@@ -59,6 +61,7 @@ from retirecluster.worker.process_tree import usage_of
 from retirecluster.worker.profiler import DeviceProfiler, Overrides, cpu_count
 from retirecluster.worker.runner_process import task_variables
 from retirecluster.worker.speed import cached_benchmark
+from retirecluster.worker.ways import ByString, Ways, Where, read_where
 from retirecluster.worker.worker_service import WorkerService
 
 
@@ -67,7 +70,7 @@ class Options(DaemonOptions):
 
     command = "retire-worker"
     optParameters = [
-        ["join", "j", None, "The main node: HOST or HOST:PORT; auto: find it on the local network."],
+        ["join", "j", None, "The main node: HOST, HOST:PORT, or auto; a join string by RETIRE_CLUSTER_JOIN."],
         ["data-dir", "d", None, "Folder of the journal and the tasks' scratch folders."],
         ["device-id", None, None, "Name of this device in the cluster; else one is made and kept."],
         ["role", None, None, "worker, compute, mobile, storage, nas, or a role of your own."],
@@ -76,7 +79,7 @@ class Options(DaemonOptions):
         ["platform", None, None, "Announce this platform instead of the real one (for demonstrations)."],
         ["memory-gb", None, None, "Announce this much memory, in GiB (for demonstrations)."],
     ]
-    optFlags = [["test", None, "Connect, say what answers, and leave: exit code 0 if a main is there."]]
+    optFlags = [["test", None, "Connect (join, by a join string), say what answers, and leave: exit code 0 if so."]]
 
     def __init__(self) -> None:
         super().__init__()
@@ -99,18 +102,21 @@ def makeService(options: Options) -> IService:
 
     # Timers follow a clock that never jumps: a phone or a Pi sets its wall clock by hours once it is online.
     reactor.seconds = time.monotonic  # type: ignore[method-assign]
+    stop_once(reactor)
     try:
         settings = options.settings(os.environ)
-        address = None if settings["join"] == AUTO else read_address(settings["join"])
+        where = read_where(settings["join"])
         if options["test"]:
-            return ProbeService(reactor, settings["data_dir"], address)
-        return _wire(settings, address, reactor)
+            return ProbeService(reactor, settings["data_dir"], where, settings["device_id"])
+        service = _wire(settings, where, reactor)
+        service.reporter = reporter(reactor, service.in_short)
+        return service
     except ClusterError as error:
         print(f"retire-worker: {error.message}", file=sys.stderr)
         sys.exit(2)
 
 
-def _wire(settings: Mapping[str, Any], address: Address | None, reactor: Any) -> WorkerService:
+def _wire(settings: Mapping[str, Any], where: Where, reactor: Any) -> WorkerService:
     random, backoff = Random(), Backoff(Random())
     cpus = CpuShare()
     platform = choose_platform(os.environ, root=Path(settings["system_root"]))
@@ -201,22 +207,32 @@ def _wire(settings: Mapping[str, Any], address: Address | None, reactor: Any) ->
         backoff=backoff,
         on_shutdown=reactor.stop,
         comfort=comfort,
-        home=Home(folder.home, auto=address is None),
+        home=Home(folder.home, auto=where is None),
     )
     comfort.offer_anew = registrar.offer_anew
-    client = ClientService(_endpoint(registrar, address), WorkerFactory(registrar), retryPolicy=backoff, clock=reactor)
+    way = _endpoint(registrar, where, folder)
+    client = ClientService(way, WorkerFactory(registrar), retryPolicy=backoff, clock=reactor)
     sleep = idle_sleep(settings, registrar, client, lambda: in_thread(monitor.read), reactor)
     return WorkerService(folder, agent, registrar, client, settings["drain_s"], seconds_since_boot, fences, sleep)
 
 
-def _endpoint(registrar: Registrar, address: Address | None) -> IStreamClientEndpoint:
-    """The way to the main: its address, or (None) wherever the network says that it is."""
+def _endpoint(registrar: Registrar, where: Where, folder: DataFolder) -> IStreamClientEndpoint:
+    """The way to the main: its address, or by a join string, or (None) wherever the network says that it is."""
     assert registrar.home is not None
     registrar.home.load()
-    if address is not None:
-        return HostnameEndpoint(registrar.reactor, address.host, address.port)
-    discovery = Discovery(registrar.reactor)
-    return FoundMain(registrar.home, discovery, lambda at: HostnameEndpoint(registrar.reactor, at.host, at.port))
+    ways = Ways(registrar.reactor, Keys(folder.path))
+    if ways.keys.here:
+        ways.keys.identity()  # what is wrong with them is better said now
+
+    def joined(device_id: str) -> None:
+        folder.keep_device_id(device_id)
+        registrar.device_id = device_id
+
+    if isinstance(where, JoinString):
+        return ByString(ways, where, lambda: registrar.device_id, joined)
+    if where is not None:
+        return ways.to(where)
+    return FoundMain(registrar.home, Discovery(registrar.reactor), ways.to)
 
 
 def _executor(

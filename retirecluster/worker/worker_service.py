@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
+from retirecluster.daemon import Reporter
 from retirecluster.worker.agent import Agent
 from retirecluster.worker.connection import Registrar
 from retirecluster.worker.data_folder import DataFolder
@@ -33,6 +34,7 @@ class WorkerService(Service):
     boot_s: Callable[[], float]
     fences: Fences | None = None
     sleep: IdleSleep | None = None
+    reporter: Reporter | None = None
     log = Logger()
     _stopping: Deferred[None] | None = field(default=None, init=False)
     _cleaning: IDelayedCall | None = field(default=None, init=False)
@@ -56,6 +58,14 @@ class WorkerService(Service):
         if self.sleep is not None:
             self.sleep.start()
         self.client.startService()
+        if self.reporter is not None:
+            self.reporter.start()
+
+    def in_short(self) -> str:
+        """Its state in a line, as `phone: in touch with the main, 3 tasks`."""
+        line, count = self.registrar.connection, len(self.agent.held())
+        where = "in touch with the main" if line is not None and line.session_no is not None else "looking for the main"
+        return f"{self.registrar.device_id}: {where}, {count} task{'s' * (count != 1)}"
 
     def _clean_checkpoints(self) -> None:
         """Now and every few hours: what is old goes, and the oldest of what is too much."""
@@ -69,6 +79,8 @@ class WorkerService(Service):
             self._cleaning.cancel()
             self._cleaning = None
         Service.stopService(self)
+        if self.reporter is not None:
+            self.reporter.stopping()
         return ensureDeferred(self._stop())
 
     async def _stop(self) -> None:

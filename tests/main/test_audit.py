@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 
-from retirecluster.domain.audit import IN_ALL, PER_ACTOR, WINDOW_S, AuditEntry, Refusals
+from retirecluster.domain.audit import IN_ALL, PER_ACTOR, TCP_CLIENT, WINDOW_S, AuditEntry, Refusals
 from retirecluster.domain.errors import ClusterError
 from retirecluster.domain.scheduler import Moment
 from retirecluster.domain.trust import Blame
@@ -75,7 +75,7 @@ async def test_what_a_household_says(node: Any) -> None:
     await cluster.household.end_rest()
     await cluster.household.borrow("one", 30, "hand_back", "film")
     await cluster.household.end_rest("one")
-    await cluster.household.set_signal("tariff", 0.2, 90.0, "tcp client")
+    await cluster.household.set_signal("tariff", 0.2, 90.0, TCP_CLIENT)
     await cluster.household.remove_signal("tariff")
     for doing in (cluster.household.remove_signal("none"), cluster.household.borrow("nobody", 3, "continue", "")):
         with pytest.raises(ClusterError):

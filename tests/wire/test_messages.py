@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from retirecluster.domain.errors import ClusterError
 from retirecluster.wire.codec import encode_line
 from retirecluster.wire.messages import CLIENT, MAIN, MESSAGES, WORKER, read_message
-from retirecluster.wire.session import Session, TokenBucket
+from retirecluster.wire.session import BEFORE_AUTH, Session, TokenBucket
 from tests.strategies import values
 
 EVERYBODY = frozenset({MAIN, WORKER, CLIENT})
@@ -97,7 +97,7 @@ def test_a_typing_mistake_is_met_with_the_nearest_name() -> None:
 
 def test_before_registration_only_the_listed_messages_are_understood() -> None:
     early = {"register", "status", "list_devices", "device_info", "task_submit", "task_status", "task_cancel"}
-    early |= {"ping", "pong", "disconnect", "error"}
+    early |= {"ping", "pong", "disconnect", "error", "join"}
     understood = set()
     for name, kind in MESSAGES.items():
         if not kind.senders & {WORKER, CLIENT}:
@@ -110,6 +110,18 @@ def test_before_registration_only_the_listed_messages_are_understood() -> None:
                 continue
         understood.add(name)
     assert understood == early
+
+
+def test_where_devices_prove_who_they_are_a_stranger_is_understood_in_few_words() -> None:
+    understood = set()
+    for name in [*MESSAGES, "no_such_message"]:
+        try:
+            Session(auth_required=True).read(encode_line({"message_type": name, "data": {}}))
+        except ClusterError as error:
+            if error.code == "unauthorized":
+                continue
+        understood.add(name)
+    assert understood == BEFORE_AUTH == {"join", "register", "ping", "pong", "disconnect", "error"}
 
 
 def test_a_session_registers_once(seed_messages: list[dict[str, Any]]) -> None:

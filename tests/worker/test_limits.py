@@ -219,11 +219,13 @@ def test_processor_time_of_orphans_counts(start: Start) -> None:
     runner = start(1)
     source = (
         "import os, time\n"
+        "readable, writable = os.pipe()\n"
         "if os.fork() == 0:\n"
         "    begin = time.process_time()\n"
         "    while time.process_time() - begin < 0.4: pass\n"
         "    os._exit(0)\n"
-        "time.sleep(0.8)"
+        "os.close(writable)\n"
+        "os.read(readable, 1)  # until the other one has ended"
     )
     report = runner.script(source)
     assert report["code"] == 0 and report["cpu"] > 0.35

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from retirecluster.domain.commands.cluster_table import REST_OPTIONS
 from retirecluster.domain.commands.kinds import DEVICE, DEVICES, DURATION, ROLE
-from retirecluster.domain.commands.model import ADMIN, READ, SOME, Argument, Command, Group, Option
+from retirecluster.domain.commands.model import OPERATOR, READ, SOME, Argument, Command, Group, Option
 
 ONE_DEVICE = Argument("device", DEVICE, "device id or the start of one")
 SOME_DEVICES = Argument("devices", DEVICES, "device ids, starts of them, `all`", SOME, "device")
@@ -16,7 +16,7 @@ DEADLINE = Option(
 
 def _act(name: str, summary: str, *options: Option, example: str = "") -> Command:
     examples = (example or f"devices {name} pixel-3",)
-    return Command(("devices", name), summary, (SOME_DEVICES,), (*options, YES), role=ADMIN, examples=examples)
+    return Command(("devices", name), summary, (SOME_DEVICES,), (*options, YES), role=OPERATOR, examples=examples)
 
 
 GROUPS = (Group("devices", "look at devices and act on them", "list", ("device",)),)
@@ -47,14 +47,14 @@ COMMANDS = (
         "take a device for yourself for a while",
         (ONE_DEVICE, Argument("time", DURATION, "how long (30m, 3h)", metavar="TIME")),
         REST_OPTIONS,
-        role=ADMIN,
+        role=OPERATOR,
         examples=("devices borrow pixel-3 3h",),
     ),
     Command(
         ("devices", "give-back"),
         "end the borrowing of a device",
         (ONE_DEVICE,),
-        role=ADMIN,
+        role=OPERATOR,
         examples=("devices give-back pixel-3",),
     ),
     Command(
@@ -72,7 +72,7 @@ COMMANDS = (
         ("devices", "role"),
         "change the role of a device",
         (ONE_DEVICE, Argument("role", ROLE, "worker, compute, mobile, storage, nas, or one of your own")),
-        role=ADMIN,
+        role=OPERATOR,
         examples=("devices role pixel-3 storage",),
     ),
     Command(
@@ -81,7 +81,7 @@ COMMANDS = (
         (Argument("device", DEVICE, "device id"),),
         (Option(("--yes", "-y"), doc="do not ask"),),
         aliases=("rm",),
-        role=ADMIN,
+        role=OPERATOR,
         examples=("devices remove pixel-3 --yes",),
     ),
     Command(("devices", "monitor"), "what happens to devices", role=READ),

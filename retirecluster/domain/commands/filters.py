@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from retirecluster.domain.commands.grammar import Filled
-from retirecluster.domain.commands.patterns import pattern
+from retirecluster.domain.commands.patterns import Budget, pattern
 from retirecluster.domain.errors import ClusterError
 
 MAX_CHARS = 1_000_000
@@ -18,6 +18,7 @@ MAX_CHARS = 1_000_000
 SHORTEST_CUT = 1000
 """A line is shown in part where that much of it fits; else it is left out."""
 MAX_COLUMN = 10_000
+GREP = "grep"
 MAX_RANGES = 50
 _NUMBER = re.compile(r"\s*([+-]?\d{1,18}(?:\.\d{0,18})?)")
 _RANGE = re.compile(r"(\d{1,5})?(-)?(\d{1,5})?")
@@ -26,9 +27,10 @@ Lines = list[str]
 
 def filtered(lines: Sequence[str], filters: Sequence[Filled]) -> Lines:
     """The lines after all filters. Raises ClusterError (bad_field) for a pattern or a list that is not one."""
-    found = list(lines)
+    found, budget = list(lines), Budget()
     for each in filters:
-        found = _FILTERS[each.command.path[0]](found, each.values)
+        name = each.command.path[0]
+        found = _grep(found, each.values, budget) if name == GREP else _FILTERS[name](found, each.values)
     return found
 
 
@@ -46,11 +48,11 @@ def bounded(lines: Sequence[str]) -> Lines:
     return kept
 
 
-def _grep(lines: Lines, values: Mapping[str, Any]) -> Lines:
+def _grep(lines: Lines, values: Mapping[str, Any], budget: Budget) -> Lines:
     text, invert = values["text"], values["invert"]
     is_in: Callable[[str], bool]
     if values["pattern"]:
-        is_in = pattern(text, values["ignore_case"]).is_in
+        is_in = pattern(text, values["ignore_case"], budget).is_in
     elif values["ignore_case"]:
         folded = text.casefold()
         is_in = lambda line: folded in line.casefold()  # noqa: E731
@@ -147,7 +149,6 @@ def _bad_list(text: str) -> ClusterError:
 
 
 _FILTERS: dict[str, Callable[[Lines, Mapping[str, Any]], Lines]] = {
-    "grep": _grep,
     "head": _head,
     "tail": _tail,
     "sort": _sort,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from retirecluster.domain.commands.filter_table import FILTERS
 from retirecluster.domain.commands.grammar import group_of, top_names, usage, with_general
-from retirecluster.domain.commands.model import CLI, Argument, Command
+from retirecluster.domain.commands.model import CLI, READ, Argument, Command
 from retirecluster.domain.commands.table import COMMANDS, GROUPS
 from retirecluster.domain.errors import ClusterError
 from retirecluster.domain.fields import nearest, shown
@@ -87,8 +87,8 @@ def _command(command: Command, width: int) -> list[str]:
         lines += ["", f"Also: {', '.join(command.aliases)}"]
     if command.examples:
         lines += ["", "Examples:", *(f"  {each}" for each in command.examples)]
-    if command.role == "admin":
-        lines += ["", "It needs the admin token."]
+    if command.role != READ:
+        lines += ["", f"It needs a token with the role {command.role}."]
     return lines
 
 

@@ -63,6 +63,7 @@ TASKS = Kind("task", "task ids, starts of them, `last`, `all`, or rows of the la
 TASK_TYPE = Kind("type", "task type", lookup="types")
 ROLE = Kind("role", "worker, compute, mobile, storage, nas, or one of your own", lookup="roles")
 SIGNAL = Kind("name", "name of a signal", lookup="signals")
+PROFILE = Kind("profile", "name of a profile", lookup="profiles")
 COMMAND = Kind("command", "name of a command", lookup="commands")
 DURATION = Kind("time", "90, 250ms, 2m30s or 1.5h", _duration)
 INTERVAL = Kind("time", "90, 250ms, 2m30s or 1.5h", _interval)

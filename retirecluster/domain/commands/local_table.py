@@ -141,7 +141,7 @@ DEMO = Command(
 JOIN = Command(
     ("join",),
     "have this device work for a cluster, from now on and after each start",
-    (Argument("address", TEXT, "HOST or HOST:PORT of the main; auto: find it on this network", metavar="ADDRESS"),),
+    (Argument("address", TEXT, "a join string; or HOST or HOST:PORT of the main; auto: find it", metavar="ADDRESS"),),
     (
         Option(("--name",), TEXT, "the device's id in the cluster (made from the host's name)", metavar="ID"),
         Option(("--role",), ROLE, "worker, compute, mobile, storage, nas, or one of your own (guessed)"),
@@ -161,6 +161,16 @@ JOIN = Command(
     details="Check that the main can be reached, write worker.json, and have this device start the worker: by "
     "systemd, by Termux:Boot, or (where neither is) here until Ctrl+C. Everything is shown before it is written.",
     examples=("join auto", "join nas.local --role storage --tag usb"),
+)
+HEALTH = Command(
+    ("health",),
+    "whether the main works, for Docker and scripts: exit code 0 or 1",
+    (),
+    (Option(("--ready",), doc="whether it takes in tasks, too: also 1 where the disk is full, or it is late"),),
+    doors=SHELL,
+    shows=False,
+    details="Ask GET /health (or /ready) of the main. Needs no token. Answers within seconds, or the exit code is 1.",
+    examples=("health", "health --ready --server nas:5000"),
 )
 LEAVE = Command(
     ("leave",),

@@ -7,8 +7,10 @@ from typing import Any
 
 from attrs import evolve, frozen
 
-READ, ADMIN = "read", "admin"
-"""What a caller needs: to be let in at all, or the admin token."""
+from retirecluster.domain.access import ADMIN as ADMIN
+from retirecluster.domain.access import OPERATOR as OPERATOR
+from retirecluster.domain.access import READ as READ
+from retirecluster.domain.access import SUBMIT as SUBMIT
 
 TERMINAL, HTTP, CLI = "terminal", "http", "cli"
 HERE = frozenset({TERMINAL})

@@ -18,7 +18,7 @@ from retirecluster.domain.errors import ClusterError
 MAX_PATTERN = 200
 MAX_NESTING = 20
 MAX_WORK = 60_000
-"""Nodes visited while states are made: a tenth of a second, or two."""
+"""Nodes visited while states are made, by all patterns of one line together: a tenth of a second, or two."""
 Test = Callable[[str], bool]
 _CLASSES: dict[str, Test] = {
     "d": str.isdecimal,
@@ -208,12 +208,25 @@ class _Parser:
 _State = frozenset[_Node]
 
 
+@define
+class Budget:
+    """What patterns may still cost. One for each line of a command, however many filters it has."""
+
+    left: int = MAX_WORK
+
+    def take(self, nodes: int) -> None:
+        """Pay for nodes that were visited. Raises ClusterError where nothing is left."""
+        self.left -= nodes
+        if self.left < 0:
+            raise wrong_pattern("it takes too long on this output; make it simpler, or leave out -E")
+
+
 @define(eq=False)
 class Pattern:
     """A pattern that can be looked for in line after line. Raises ClusterError where that takes too much work."""
 
     _start: _Node
-    _work: int = 0
+    _budget: Budget
     _begun: _State = frozenset()
     _states: dict[_State, _State] = field(factory=dict)
     _found: dict[_State, bool] = field(factory=dict)
@@ -233,6 +246,7 @@ class Pattern:
         return self._found[state] or self._ends_in(state, not line)
 
     def _step(self, state: _State, char: str) -> _State:
+        self._budget.take(len(state))
         taken = [node.out[0] for node in state if node.chars is not None and node.chars.takes(char)]
         following = self._closure([*taken, self._start])
         self._steps[state][char] = following
@@ -266,19 +280,20 @@ class Pattern:
             passes = not node.mark or (node.mark == "begin" and at_begin) or (node.mark == "end" and at_end)
             if node.chars is None and passes:
                 waiting += node.out
-        self._work += len(seen)
-        if self._work > MAX_WORK:
-            raise wrong_pattern("it takes too long on this output; make it simpler, or leave out -E")
+        self._budget.take(len(seen))
         return seen
 
 
-def pattern(text: str, ignore_case: bool = False) -> Pattern:
-    """The pattern in a text. Raises ClusterError (bad_field) saying what is not understood."""
+def pattern(text: str, ignore_case: bool = False, budget: Budget | None = None) -> Pattern:
+    """The pattern in a text; it pays from `budget`, or has one of its own.
+
+    Raises ClusterError (bad_field) saying what is not understood.
+    """
     if len(text) > MAX_PATTERN:
         raise wrong_pattern(f"it has {len(text)} characters; at most {MAX_PATTERN} are read")
     part = _Parser(text, ignore_case).parse()
     part.last.out.append(_Node(mark="match"))
-    return Pattern(part.first)
+    return Pattern(part.first, budget or Budget())
 
 
 def wrong_pattern(message: str) -> ClusterError:

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-from retirecluster.domain.commands import cluster_table, device_table, local_table, task_table
-from retirecluster.domain.commands.kinds import FILE, INTERVAL, TEXT
+from retirecluster.domain.commands import (
+    access_table,
+    admission_table,
+    cluster_table,
+    device_table,
+    local_table,
+    task_table,
+)
+from retirecluster.domain.commands.kinds import FILE, INTERVAL, PROFILE, TEXT
 from retirecluster.domain.commands.model import CLI, SHELL, Command, Group, Option
 
 FORMATS = ("table", "json", "csv", "tsv")
@@ -40,20 +47,31 @@ CONNECTION_OPTIONS = (
         metavar="DIR",
         doors=SHELL,
     ),
+    Option(("--profile",), PROFILE, "a profile of `login` (RETIRE_CLUSTER_PROFILE)", metavar="NAME", doors=SHELL),
 )
-GROUPS: tuple[Group, ...] = (*task_table.GROUPS, *device_table.GROUPS, *cluster_table.GROUPS)
+GROUPS: tuple[Group, ...] = (
+    *task_table.GROUPS,
+    *device_table.GROUPS,
+    *cluster_table.GROUPS,
+    *admission_table.GROUPS,
+    *access_table.GROUPS,
+)
 COMMANDS: tuple[Command, ...] = (
     task_table.COMMANDS[0],
     local_table.CALL,
     *task_table.COMMANDS[1:],
     local_table.GET,
     *device_table.COMMANDS,
+    *admission_table.DEVICE_COMMANDS,
     *cluster_table.COMMANDS,
+    *admission_table.COMMANDS,
+    *access_table.COMMANDS,
     *local_table.TERMINAL_COMMANDS,
     local_table.UP,
     local_table.JOIN,
     local_table.LEAVE,
     local_table.DEMO,
+    local_table.HEALTH,
     local_table.BACKUP,
     local_table.RESTORE,
     local_table.INIT,

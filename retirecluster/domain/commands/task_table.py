@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from retirecluster.domain.commands.device_table import YES
 from retirecluster.domain.commands.kinds import DEVICE, DURATION, FILE, INTEGER, LABEL, TASK, TASK_TYPE, TASKS, TEXT
-from retirecluster.domain.commands.model import ADMIN, ANY, MAYBE, SHELL, SOME, Argument, Command, Group, Option
+from retirecluster.domain.commands.model import ANY, MAYBE, SHELL, SOME, SUBMIT, Argument, Command, Group, Option
 from retirecluster.domain.commands.task_options import task_options
 from retirecluster.domain.lifecycle import FINAL, WAITING, State
 
@@ -47,7 +47,7 @@ def _one(name: str, summary: str) -> Command:
 
 def _act(name: str, summary: str) -> Command:
     examples = (f"tasks {name} last", f"tasks {name} all --yes")
-    return Command(("tasks", name), summary, (SOME_TASKS,), (YES,), role=ADMIN, examples=examples)
+    return Command(("tasks", name), summary, (SOME_TASKS,), (YES,), role=SUBMIT, examples=examples)
 
 
 def _submit(*path: str) -> Command:
@@ -77,7 +77,7 @@ def _submit(*path: str) -> Command:
                 doors=SHELL,
             ),
         ),
-        role=ADMIN,
+        role=SUBMIT,
         examples=_SUBMIT_EXAMPLES if path == ("submit",) else ("tasks submit -- uname -a",),
         details="Submit a command after --, one task by its type, or (in a shell) many from a file or standard input. "
         "Prints the task ids, one a line.",

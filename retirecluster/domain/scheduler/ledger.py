@@ -8,7 +8,7 @@ from typing import Any
 
 from attrs import define, field
 
-from retirecluster.domain.audit import AuditEntry, Refusals
+from retirecluster.domain.audit import Actor, AuditEntry, Refusals
 from retirecluster.domain.distribution import WAITS_S, Distribution
 from retirecluster.domain.lifecycle import FINAL, State, check_step
 from retirecluster.domain.scheduler.picture import Attempt, Device, Moment, Task
@@ -129,9 +129,9 @@ class Ledger:
         self.turn.removed_devices.append(device.device_id)
         self._log(now, "device", "removed", None, device.device_id, {"status": "removed"})
 
-    def audit(self, now: Moment, actor: str, action: str, subject: str, **detail: Any) -> None:
+    def audit(self, now: Moment, actor: Actor, action: str, subject: str, **detail: Any) -> None:
         """Write down what a person did, with the rest of this turn."""
-        self.turn.audited.append(AuditEntry(now.wall_s, actor, action, subject, detail))
+        self.turn.audited.append(AuditEntry.by(actor, now.wall_s, action, subject, detail))
 
     def audit_refusal(self, now: Moment, actor: str, action: str, subject: str, **detail: Any) -> None:
         """Write down what was refused to a device or a stranger, unless they had enough of it lately."""

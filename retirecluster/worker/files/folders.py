@@ -34,6 +34,7 @@ from retirecluster.worker.files.staging import (
 )
 from retirecluster.worker.files.uploads import Done, Uploads
 from retirecluster.worker.journal import Key
+from retirecluster.worker.keys import Keys
 from retirecluster.worker.runner.limits import PROGRESS_FILE
 
 if TYPE_CHECKING:
@@ -265,10 +266,12 @@ def task_folders(settings: Mapping[str, Any], folder: DataFolder, fences: Fences
         # Here and not above: HTTP takes memory that a worker without files does not need.
         from retirecluster.transfer import FileDoor
 
-        where = f"[{host}]" if ":" in host else host
+        where, keys = f"[{host}]" if ":" in host else host, Keys(folder.path)
         # The main knows itself by this name, whatever name or address leads to it from here.
         headers = {"Host": "localhost", "Authorization": f"Bearer {token}"}
-        return FileDoor(reactor, f"http://{where}:{port}", headers, in_thread)
+        if not keys.here:
+            return FileDoor(reactor, f"http://{where}:{port}", headers, in_thread)
+        return FileDoor(reactor, f"https://{where}:{port}", headers, in_thread, keys.identity().context())
 
     session, random = Session(reactor), Random()
     size = settings["cache_bytes"]

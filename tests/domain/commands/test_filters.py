@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -36,6 +37,14 @@ def test_grep_and_its_opposite_share_all_lines(some: list[str], text: str) -> No
         assert through(some, f"grep -c {options} {text}") == [str(len(kept))]
     assert through(some, f"grep {text}") == [line for line in some if text in line] == through(some, f"grep -E {text}")
     assert through(some, f"grep -i {text}") == through(some, f"grep -iE {text}")
+
+
+def test_all_patterns_of_a_line_share_one_budget() -> None:
+    some = ["".join(Random(2).choices("ab", k=300)) for _ in range(40)]
+    hard = "grep -v -E '(a|b)*a" + "(a|b)" * 9 + "c'"
+    assert through(some, hard) == some
+    with pytest.raises(ClusterError, match="takes too long"):
+        through(some, " | ".join([hard] * 7))
 
 
 @given(lines)

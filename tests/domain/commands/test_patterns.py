@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retirecluster.domain.commands.patterns import MAX_PATTERN, MAX_WORK, pattern
+from retirecluster.domain.commands.patterns import MAX_PATTERN, MAX_WORK, Budget, pattern
 from retirecluster.domain.errors import ClusterError
 
 atoms = st.sampled_from(
@@ -54,13 +54,14 @@ def test_any_text_is_a_pattern_or_refused_in_words(text: str, line: str) -> None
     ],
 )
 def test_no_pattern_works_longer_than_it_may(text: str) -> None:
-    found = pattern(text)
+    budget = Budget()
+    found = pattern(text, budget=budget)
     try:
         for line in ("a" * 20_000 + "!", "ab" * 10_000, "abba" * 3_000):
             found.is_in(line)
     except ClusterError as error:
         assert "too long" in error.message
-    assert found._work <= MAX_WORK + 2 * MAX_PATTERN * 10
+    assert MAX_WORK - budget.left <= MAX_WORK + 2 * MAX_PATTERN * 10
 
 
 @pytest.mark.parametrize(

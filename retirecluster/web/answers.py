@@ -19,7 +19,6 @@ TEXT = "text/plain; charset=utf-8"
 RETRY_AFTER_S = 5
 Header = tuple[bytes, bytes]
 
-_RETRY = (b"Retry-After", b"%d" % RETRY_AFTER_S)
 _BEARER = (b"WWW-Authenticate", b'Bearer realm="retire-cluster"')
 
 
@@ -71,11 +70,15 @@ def problem(error: ClusterError, request_id: str, instance: str = "", status: in
         code = 500
     headers: tuple[Header, ...] = ()
     if code in (429, 503, 507):
-        headers = (_RETRY,)
+        headers = (_retry(error.retry_after_s or RETRY_AFTER_S),)
     elif code == 401:
         headers = (_BEARER,)
     body = encode(problem_document(error, code, request_id, instance)).encode("ascii")
     return Answer(code, body, PROBLEM, headers)
+
+
+def _retry(seconds: int) -> Header:
+    return (b"Retry-After", b"%d" % seconds)
 
 
 def instance_of(uri: bytes) -> str:

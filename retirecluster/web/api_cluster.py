@@ -95,9 +95,12 @@ async def openapi(web: Web, call: Call) -> Answer:
 
 
 async def health(web: Web, call: Call) -> Answer:
-    """Plain JSON for probes: 200 while the process answers and the store takes writes, else a problem with 503."""
+    """Plain JSON for probes: 200 while nothing is wrong that a new start would mend, else a problem with 503."""
     if web.cluster.desk.turns.stopped:
         raise ClusterError("not_ready", "the store takes no writes: the main stops, and has to be started again")
+    hangs = web.cluster.health_checks.hangs()
+    if hangs:
+        raise ClusterError("not_ready", f"{hangs}: the main has to be started again")
     return Answer(200, encode(web.cluster.health()).encode("ascii"))
 
 

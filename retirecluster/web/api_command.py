@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from retirecluster.domain.commands.completion import complete as complete_line
 from retirecluster.domain.commands.filter_table import FILTERS
 from retirecluster.domain.commands.filters import bounded, filtered
 from retirecluster.domain.commands.grammar import Parsed, parse, with_general
-from retirecluster.domain.commands.model import ADMIN, HTTP, TERMINAL, Command
+from retirecluster.domain.commands.model import HTTP, TERMINAL, Command
 from retirecluster.domain.commands.selectors import DEVICES, TASKS, Listing
 from retirecluster.domain.commands.table import COMMANDS, FORMATS, GROUPS
 from retirecluster.domain.commands.words import MAX_LINE
 from retirecluster.domain.fields import Boolean, Field, Integer, ListOf, Record, Text
-from retirecluster.render.views import TABLE, Rows, Style, document_of, text_of
+from retirecluster.render.views import TABLE, Rows, Style, View, document_of, text_of
 from retirecluster.store.reads import TaskFilter
-from retirecluster.web import command_cluster, command_devices, command_tasks
+from retirecluster.web import command_admission, command_cluster, command_devices, command_tasks
 from retirecluster.web.answers import Answer, success
 from retirecluster.web.calls import Call, Web
 from retirecluster.web.command_run import Outcome, Run
-from retirecluster.web.guard import needs_token
+from retirecluster.web.guard import check_role
 from retirecluster.web.routing import Handler, Route
 
+MAX_COMPLETED = 4096
+"""The longest line that is completed: in an address, where a character may take three bytes, more has no room."""
+QUICK_ROWS = 100
+"""Rows that are made into text at once; more of them, and filters, are left to a thread."""
 OFFERED = 50
 """The newest tasks, which completion offers."""
 COMMAND_BODY = Record(
@@ -49,13 +54,18 @@ COMMAND_BODY = Record(
 )  # fmt: skip
 COMPLETE_QUERY = Record(
     (
-        Field("line", Text(MAX_LINE, multiline=True), "the line so far", default=""),
-        Field("cursor", Integer(0, MAX_LINE), "where the cursor stands in it; else at its end"),
+        Field("line", Text(MAX_COMPLETED, multiline=True), "the line so far", default=""),
+        Field("cursor", Integer(0, MAX_COMPLETED), "where the cursor stands in it; else at its end"),
     ),
     closed=True,
 )
 Action = Callable[[Run], Awaitable[Outcome]]
-ACTIONS: dict[str, Action] = {**command_cluster.ACTIONS, **command_devices.ACTIONS, **command_tasks.ACTIONS}
+ACTIONS: dict[str, Action] = {
+    **command_admission.ACTIONS,
+    **command_cluster.ACTIONS,
+    **command_devices.ACTIONS,
+    **command_tasks.ACTIONS,
+}
 """What is done for each command that HTTP has, by its name."""
 
 
@@ -69,25 +79,43 @@ def running(routes: Iterable[Route]) -> Handler:
         if parsed is None:
             return success({"output": "", "exit_code": 0, "format": TABLE, "command": None})
         command = parsed.filled.command
-        if command.role == ADMIN and not call.request.admin:
-            raise needs_token(command.name)
+        check_role(call.request.caller, command.role, command.name)
         last = body.get("last")
         listing = None if last is None else Listing(last["kind"], tuple(last["ids"]))
         run = Run(web, call, parsed.filled, index, listing, body.get("width"))
-        return success(_document(parsed, await ACTIONS[command.name](run), body))
+        outcome = await ACTIONS[command.name](run)
+        make = partial(_text, parsed, outcome.view, body)
+        is_long = _is_long(parsed, outcome.view)
+        text: Any = await web.rendering.run(web.files.store.in_thread, make) if is_long else make()
+        return success(_document(parsed, outcome, body, text))
 
     return run_line
 
 
-def _document(parsed: Parsed, outcome: Outcome, body: Mapping[str, Any]) -> dict[str, Any]:
-    """The answer: the text, and what a terminal needs beside it."""
-    filled, view = parsed.filled, outcome.view
-    form = filled.values.get("format") or TABLE
-    if filled.command.shows and "format" not in filled.given:
-        form = body.get("format") or form
+def _is_long(parsed: Parsed, view: View) -> bool:
+    """Whether making the text might keep the main from its other work for more than a moment."""
+    return bool(parsed.filters) or (isinstance(view, Rows) and len(view.documents) > QUICK_ROWS)
+
+
+def _form(parsed: Parsed, body: Mapping[str, Any]) -> str:
+    filled = parsed.filled
+    form: str = filled.values.get("format") or TABLE
+    return body.get("format") or form if filled.command.shows and "format" not in filled.given else form
+
+
+def _text(parsed: Parsed, view: View, body: Mapping[str, Any]) -> str:
+    """What is shown. Also called in a thread."""
+    if view is command_cluster.NOTHING:
+        return ""
+    form = _form(parsed, body)
     plain = bool(parsed.filters) or form != TABLE
     style = Style(None if parsed.filters else body.get("width"), body["colour"] and not plain, rule=not plain)
-    text = "" if view is command_cluster.NOTHING else _cut(text_of(view, form, style), parsed)
+    return _cut(text_of(view, form, style), parsed)
+
+
+def _document(parsed: Parsed, outcome: Outcome, body: Mapping[str, Any], text: str) -> dict[str, Any]:
+    """The answer: the text, and what a terminal needs beside it."""
+    filled, view, form = parsed.filled, outcome.view, _form(parsed, body)
     found = {"output": text, "exit_code": outcome.exit_code, "format": form, "command": filled.command.name}
     if outcome.data and not parsed.filters:
         found["data"] = document_of(view)

@@ -66,14 +66,14 @@ def acting(action: str) -> Handler:
 
     async def act(web: Web, call: Call) -> Answer:
         deadline_s = call.body.get("deadline_s") if action == "drain" else None
-        return success(await web.cluster.device_action(call.path["device_id"], action, deadline_s))
+        return success(await web.cluster.device_action(call.path["device_id"], action, deadline_s, call.actor))
 
     return act
 
 
 async def release(web: Web, call: Call) -> Answer:
     """Believe a device again that is suspect or in quarantine."""
-    return success(await web.cluster.release_device(call.path["device_id"]))
+    return success(await web.cluster.release_device(call.path["device_id"], call.actor))
 
 
 async def metrics(web: Web, call: Call) -> Answer:
@@ -81,14 +81,14 @@ async def metrics(web: Web, call: Call) -> Answer:
     return success(web.cluster.device_history(call.path["device_id"], window_s(call)))
 
 
-def window_s(call: Call) -> float:
+def window_s(call: Call, longest_s: float = DAYS.window_s) -> float:
     """The window that a call asks for, in seconds. Raises ClusterError bad_field."""
     try:
         asked_s = parse_duration_s(call.query["window"])
     except ValueError as error:
         raise ClusterError("bad_field", f"window: {error}", field="window") from None
-    if not 0 < asked_s <= DAYS.window_s:
-        longest = format_duration(DAYS.window_s)
+    if not 0 < asked_s <= longest_s:
+        longest = format_duration(longest_s)
         what = f"window: {call.query['window']} is not between 1s and {longest}"
         raise ClusterError("bad_field", what, field="window")
     return asked_s
@@ -97,7 +97,9 @@ def window_s(call: Call) -> float:
 async def borrow(web: Web, call: Call) -> Answer:
     """Leave a device to its owner for a while."""
     body = call.body
-    rest = await web.cluster.household.borrow(call.path["device_id"], body["for_s"], body["running"], body["reason"])
+    rest = await web.cluster.household.borrow(
+        call.path["device_id"], body["for_s"], body["running"], body["reason"], call.actor
+    )
     return success(web.cluster.device(call.path["device_id"]) | {"rest": rest})
 
 
@@ -105,7 +107,7 @@ async def give_back(web: Web, call: Call) -> Answer:
     """A device is the cluster's again."""
     device_id = call.path["device_id"]
     web.cluster.device(device_id)
-    await web.cluster.household.end_rest(device_id)
+    await web.cluster.household.end_rest(device_id, call.actor)
     return success(web.cluster.device(device_id))
 
 
@@ -116,16 +118,16 @@ async def ping(web: Web, call: Call) -> Answer:
 
 async def wake(web: Web, call: Call) -> Answer:
     """Send a packet that wakes a sleeping device."""
-    return success(await web.cluster.wake(call.path["device_id"]))
+    return success(await web.cluster.wake(call.path["device_id"], call.actor))
 
 
 async def set_role(web: Web, call: Call) -> Answer:
     """Give a device a role that it keeps."""
-    return success(await web.cluster.set_role(call.path["device_id"], call.body["role"]))
+    return success(await web.cluster.set_role(call.path["device_id"], call.body["role"], call.actor))
 
 
 async def remove(web: Web, call: Call) -> Answer:
     """Forget a device that is not online."""
     device_id = call.path["device_id"]
-    await web.cluster.remove_device(device_id)
+    await web.cluster.remove_device(device_id, call.actor)
     return success({"device_id": device_id, "status": "removed"})

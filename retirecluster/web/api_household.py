@@ -34,23 +34,25 @@ async def set_signal(web: Web, call: Call) -> Answer:
     SIGNAL_NAME.check(name, "name", problems)
     if problems:
         raise invalid(problems)
-    return success(await web.cluster.household.set_signal(name, call.body["value"], call.body["ttl_s"]))
+    return success(await web.cluster.household.set_signal(name, call.body["value"], call.body["ttl_s"], call.actor))
 
 
 async def remove_signal(web: Web, call: Call) -> Answer:
     """Remove a signal."""
     name = call.path["name"]
-    await web.cluster.household.remove_signal(name)
+    await web.cluster.household.remove_signal(name, call.actor)
     return success({"name": name, "status": "removed"})
 
 
 async def quiet(web: Web, call: Call) -> Answer:
     """Give no device anything new for a while."""
     body = call.body
-    return success({"quiet": await web.cluster.household.keep_quiet(body["for_s"], body["running"], body["reason"])})
+    return success(
+        {"quiet": await web.cluster.household.keep_quiet(body["for_s"], body["running"], body["reason"], call.actor)}
+    )
 
 
 async def end_quiet(web: Web, call: Call) -> Answer:
     """End the quiet."""
-    await web.cluster.household.end_rest()
+    await web.cluster.household.end_rest(by=call.actor)
     return success({"quiet": None})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import urlencode
@@ -18,6 +18,7 @@ from retirecluster.domain.tasks import TaskSpec, spec_from_document
 from retirecluster.main.cluster import Cluster
 from retirecluster.store.reads import TaskFilter
 from retirecluster.web.answers import Answer, success
+from retirecluster.web.api_access import check_owner
 from retirecluster.web.calls import Call, Web
 from retirecluster.wire.codec import decode
 
@@ -29,13 +30,27 @@ SHORTEST_PREFIX = 4
 MAX_WAIT_S = 60
 TASK_ID_CHARS = 17
 
+LABEL = r'([^":=\x00-\x1f\x7f]+)[:=]([^\x00-\x1f\x7f]*)'
+_STATE = "|".join(state.value for state in State)
 LIST_FIELDS = (
-    Field("status", Text(200), "states to show, with commas between them"),
+    Field(
+        "status",
+        Text(200, pattern=f"(?:{_STATE}|)(?:,(?:{_STATE}|))*", pattern_doc=f"one of {_STATE.replace('|', ', ')}"),
+        "states to show, with commas between them",
+    ),
     Field("type", TYPE_NAME, "tasks of this type"),
     Field("device", DEVICE_ID, "tasks with an attempt on this device"),
-    Field("label", Text(600, 1), "NAME:VALUE, or NAME=VALUE; tasks with that label"),
+    Field(
+        "label",
+        Text(600, 2, pattern=LABEL, pattern_doc="NAME:VALUE"),
+        "NAME:VALUE, or NAME=VALUE; tasks with that label",
+    ),
     Field("limit", Integer(1, 1000), "how many at most", default=100),
-    Field("cursor", Text(64, 1), "the `next_cursor` of the page before"),
+    Field(
+        "cursor",
+        Text(19, 2, pattern="t[0-9]{1,18}", pattern_doc="one that this server gave; without it a list begins anew"),
+        "the `next_cursor` of the page before",
+    ),
 )
 LIST_QUERY = Record(LIST_FIELDS, closed=True)
 WAIT_QUERY = Record((Field("wait", Number(0, MAX_WAIT_S), "seconds to wait for its end", default=0),), closed=True)
@@ -48,7 +63,6 @@ RESULTS_QUERY = Record(
 )
 REFUSED_QUERY = Record((Field("limit", Integer(1, 1000), "how many at most", default=100),), closed=True)
 REASON_BODY = Record((Field("reason", Text(1000), "why, for the record", nullable=True, default=""),), closed=True)
-_STATES = tuple(state.value for state in State)
 
 
 async def task_id_of(cluster: Cluster, given: str) -> str:
@@ -110,46 +124,18 @@ async def _specs(web: Web, documents: list[Any], submitter: str) -> list[TaskSpe
 
 
 def filter_of(query: Mapping[str, Any]) -> TaskFilter:
-    """What a query wants listed. Raises ClusterError bad_field."""
-    problems: list[Problem] = []
+    """What a query wants listed."""
     states = tuple(filter(None, (query.get("status") or "").split(",")))
-    for state in states:
-        if state not in _STATES:
-            problems.append(Problem("status", f"must be one of {', '.join(_STATES)}; not {shown(state)}"))
-    label = _label(query.get("label"), problems)
-    before = _before(query.get("cursor"), problems)
-    if problems:
-        raise invalid(problems)
-    wanted_type, device_id = query.get("type") or "", query.get("device") or ""
-    return TaskFilter(states, wanted_type, device_id, label, before, query["limit"])
-
-
-def _label(text: str | None, problems: list[Problem]) -> tuple[str, str] | None:
-    if not text:
-        return None
-    at = min((text.find(mark) for mark in ":=" if mark in text), default=-1)
-    if at < 1 or '"' in text[:at]:
-        problems.append(Problem("label", f"must be NAME:VALUE, not {shown(text)}"))
-        return None
-    return text[:at], text[at + 1 :]
+    label, cursor = query.get("label"), query.get("cursor")
+    named = re.fullmatch(LABEL, label) if label else None
+    before = None if cursor is None else int(cursor[1:])
+    pair = (named[1], named[2]) if named else None
+    return TaskFilter(states, query.get("type") or "", query.get("device") or "", pair, before, query["limit"])
 
 
 def cursor_of(before_seq: int) -> str:
     """A page's end as callers carry it; what is in it is nobody's business."""
-    return urlsafe_b64encode(f"t{before_seq}".encode("ascii")).decode("ascii").rstrip("=")
-
-
-def _before(cursor: str | None, problems: list[Problem]) -> int | None:
-    if not cursor:
-        return None
-    try:
-        text = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode("ascii")
-        if text[:1] == "t" and text[1:].isdigit() and len(text) < 19:
-            return int(text[1:])
-    except ValueError:
-        pass
-    problems.append(Problem("cursor", "is not one that this server gave; leave it out to begin with the newest"))
-    return None
+    return f"t{before_seq}"
 
 
 async def tasks(web: Web, call: Call) -> Answer:
@@ -224,25 +210,33 @@ async def types(web: Web, call: Call) -> Answer:
 
 async def cancel(web: Web, call: Call) -> Answer:
     """Cancel a task; if it runs, its device is told to stop it."""
-    return await _act(web, call, lambda task_id: web.cluster.cancel(task_id, call.body["reason"] or "cancelled"))
+    return await _act(
+        web, call, lambda task_id: web.cluster.cancel(task_id, call.body["reason"] or "cancelled", call.actor)
+    )
 
 
 async def hold(web: Web, call: Call) -> Answer:
     """Keep a waiting task from being given out."""
-    return await _act(web, call, lambda task_id: web.cluster.hold(task_id, call.body["reason"] or "held"))
+    return await _act(web, call, lambda task_id: web.cluster.hold(task_id, call.body["reason"] or "held", call.actor))
 
 
 async def release(web: Web, call: Call) -> Answer:
     """Let a held task go on."""
-    return await _act(web, call, web.cluster.release)
+    return await _act(web, call, lambda task_id: web.cluster.release(task_id, call.actor))
 
 
 async def _act(web: Web, call: Call, action: Callable[[str], Awaitable[str]]) -> Answer:
-    task_id = await task_id_of(web.cluster, call.path["task_id"])
+    task_id = await _own_task(web, call)
     return success({"task_id": task_id, "status": await action(task_id)})
+
+
+async def _own_task(web: Web, call: Call) -> str:
+    task_id = await task_id_of(web.cluster, call.path["task_id"])
+    await check_owner(web, call, task_id)
+    return task_id
 
 
 async def retry(web: Web, call: Call) -> Answer:
     """Submit a task that has ended once more, as a new task."""
-    submitted = await web.cluster.retry(await task_id_of(web.cluster, call.path["task_id"]))
+    submitted = await web.cluster.retry(await _own_task(web, call), call.actor)
     return success({"task_id": submitted.task_id, "status": submitted.status}, 201)

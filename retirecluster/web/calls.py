@@ -6,11 +6,13 @@ import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from attrs import define, frozen
+from attrs import define, field, frozen
+from twisted.internet.defer import DeferredLock
 
-from retirecluster.domain.audit import ADMIN
+from retirecluster.domain.audit import Actor
 from retirecluster.domain.errors import ClusterError, invalid
 from retirecluster.domain.fields import Boolean, Field, Integer, Number, Problem, Record, shown
+from retirecluster.main.access import Access
 from retirecluster.main.cluster import Cluster
 from retirecluster.main.task_files import TaskFiles
 from retirecluster.web.hub import StreamHub
@@ -19,8 +21,8 @@ from retirecluster.wire.codec import decode
 if TYPE_CHECKING:
     from retirecluster.web.connections import WebRequest
 
-_INTEGER = re.compile(r"-?\d{1,20}")
-_NUMBER = re.compile(r"-?\d{1,20}(\.\d{0,20})?(e[+-]?\d{1,3})?", re.IGNORECASE)
+_INTEGER = re.compile(r"-?\d{1,20}", re.ASCII)
+_NUMBER = re.compile(r"-?\d{1,20}(\.\d{0,20})?(e[+-]?\d{1,3})?", re.ASCII | re.IGNORECASE)
 _TRUTHS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 NO_QUERY = Record((), closed=True)
 _SUBMITTER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,99}")
@@ -45,6 +47,10 @@ class Web:
     openapi: bytes
     connections: Callable[[], int]
     files: TaskFiles
+    access: Access
+    rendering: DeferredLock = field(factory=DeferredLock)
+    """Large answers to commands are made into text by a thread, one after the other: each that computes makes all
+    others wait for the interpreter."""
 
 
 @define(eq=False)
@@ -67,6 +73,11 @@ class Call:
         return text
 
     @property
+    def actor(self) -> Actor:
+        """Who asks, for the audit trail."""
+        return self.request.caller.actor(self.request.request_id)
+
+    @property
     def submitter(self) -> str:
         """Who submits: whoever has the token, by the name that the header Submitter gives. Raises ClusterError.
 
@@ -74,11 +85,11 @@ class Call:
         """
         name = self.header(b"Submitter")
         if name is None:
-            return ADMIN
+            return self.actor.name
         if not _SUBMITTER.fullmatch(name):
             what = f"the header Submitter must be 1 to 100 letters, digits and . _ @ -, not {shown(name)}"
             raise ClusterError("bad_field", what, field="header")
-        return f"{ADMIN}/{name}"
+        return f"{self.actor.name}/{name}"
 
 
 def read_query(fields: Record, args: Mapping[bytes, list[bytes]]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from retirecluster.domain.commands.kinds import OFF
 from retirecluster.domain.commands.model import TERMINAL
 from retirecluster.domain.commands.table import DEFAULT_WATCH_S
 from retirecluster.domain.units import format_duration
-from retirecluster.render import answers
+from retirecluster.render import access, answers
 from retirecluster.render.views import Said
 from retirecluster.web.command_run import PAGE, Outcome, Run
 
@@ -91,6 +91,36 @@ async def audit(run: Run) -> Outcome:
     return Outcome(answers.audit((await run.ask("GET", "/audit", query=query))["audit"]))
 
 
+async def audit_tail(run: Run) -> Outcome:
+    found = await run.ask("GET", "/audit", query={"limit": run.values["limit"]})
+    return Outcome(answers.audit(found["audit"][::-1]))
+
+
+async def audit_verify(run: Run) -> Outcome:
+    found = await run.ask("GET", "/audit/verify")
+    return Outcome(access.audit_state(found), 0 if found["sound"] else 1)
+
+
+async def list_tokens(run: Run) -> Outcome:
+    return Outcome(access.tokens((await run.ask("GET", "/tokens"))["tokens"]))
+
+
+async def create_token(run: Run) -> Outcome:
+    values = run.values
+    body = {"name": values["name"], "role": values["role"], "ttl_s": values["ttl"]}
+    return Outcome(access.new_token(await run.ask("POST", "/tokens", body=body)))
+
+
+async def revoke_token(run: Run) -> Outcome:
+    known = (await run.ask("GET", "/tokens"))["tokens"]
+    token_id = access.token_named(known, run.values["revoked"])
+    return Outcome(access.token_revoked(await run.ask("DELETE", "/tokens/{token_id}", token_id=token_id)))
+
+
+async def login_link(run: Run) -> Outcome:
+    return Outcome(access.login_link(await run.ask("POST", "/login-links")))
+
+
 async def monitor_devices(run: Run) -> Outcome:
     return following("/stream/devices", "device_update", "heartbeat")
 
@@ -137,7 +167,13 @@ ACTIONS = {
     "signals set": set_signal,
     "signals remove": remove_signal,
     "events": events,
-    "audit": audit,
+    "audit list": audit,
+    "audit tail": audit_tail,
+    "audit verify": audit_verify,
+    "tokens list": list_tokens,
+    "tokens create": create_token,
+    "tokens revoke": revoke_token,
+    "login-link": login_link,
     "monitor devices": monitor_devices,
     "monitor tasks": monitor_tasks,
     "monitor events": monitor_events,

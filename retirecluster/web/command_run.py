@@ -16,6 +16,7 @@ from attrs import define, frozen
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.web.http_headers import Headers
 
+from retirecluster.domain.access import Caller
 from retirecluster.domain.commands.grammar import Filled
 from retirecluster.domain.commands.selectors import (
     ALL,
@@ -35,8 +36,8 @@ from retirecluster.render.views import Said, View
 from retirecluster.web.answers import Answer
 from retirecluster.web.calls import Call, Web
 from retirecluster.web.connections import WebRequest
-from retirecluster.web.guard import needs_token
-from retirecluster.web.routing import ADMIN, API, Route
+from retirecluster.web.guard import Peer, check_role
+from retirecluster.web.routing import API, Route
 
 PAGE = 1000
 MAX_TASKS = 10_000
@@ -67,7 +68,9 @@ class _InnerRequest:
 
     requestHeaders: Headers
     content: BytesIO
-    admin: bool
+    caller: Caller
+    request_id: str
+    peer: Callable[[], Peer]
     method: bytes
     device: str | None = None
 
@@ -95,8 +98,7 @@ class Run:
         """The document that a route answers with. Raises ClusterError as the route does."""
         route = self.routes[method, API + path]
         request = self.call.request
-        if route.role == ADMIN and not request.admin:
-            raise needs_token(self.filled.command.name)
+        check_role(request.caller, route.role, self.filled.command.name)
         query = {name: value for name, value in (query or {}).items() if value is not None}
         inner = Call(cast(WebRequest, self._request(route, body)), variables, route.query.with_defaults(query))
         problems = route.query.problems(query)
@@ -111,12 +113,14 @@ class Run:
 
     def _request(self, route: Route, body: Any) -> _InnerRequest:
         headers, ours = Headers(), self.call.request.requestHeaders
-        for name in (b"Submitter", b"Idempotency-Key"):
+        for name in (b"Submitter", b"Idempotency-Key", b"Host", b"X-Forwarded-Proto"):
             values = ours.getRawHeaders(name)
             if values:
                 headers.setRawHeaders(name, values)
         content = b"" if body is None else encode(body).encode("ascii")
-        return _InnerRequest(headers, BytesIO(content), self.call.request.admin, route.method.encode("ascii"))
+        request = self.call.request
+        method = route.method.encode("ascii")
+        return _InnerRequest(headers, BytesIO(content), request.caller, request.request_id, request.peer, method)
 
     # -- devices
 

@@ -17,15 +17,28 @@ from urllib.parse import unquote_to_bytes
 
 from twisted.internet.interfaces import ISSLTransport, ITCPTransport
 from twisted.internet.protocol import connectionDone
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, datetimeToString, parse_qs
 from twisted.web.server import Request
 
+from retirecluster.domain.access import DEVICE, NOBODY, PUBLIC, SUBMIT, Caller
 from retirecluster.domain.errors import ClusterError
 from retirecluster.domain.files import MAX_PIECE_BYTES
 from retirecluster.web.answers import Answer, as_cluster_error, instance_of, problem, raw, reason_phrase
-from retirecluster.web.guard import CONSTANT_BLOCK, SAFE_METHODS, SANDBOXED_BLOCK, Guard, needs_token
+from retirecluster.web.guard import (
+    CONSTANT_BLOCK,
+    SAFE_METHODS,
+    SANDBOXED_BLOCK,
+    Guard,
+    Peer,
+    check_role,
+    needs_token,
+)
 
+log = Logger()
+TLS_HELLO = b"\x16"
+"""The first byte of TLS."""
 MAX_BODY_BYTES = 16 * 1024 * 1024
 SMALL_BODY_BYTES = 64 * 1024
 HEAD_S = 10.0
@@ -64,8 +77,9 @@ class Host(Protocol):
     def render(self, request: WebRequest) -> None:
         """Answer a request that has passed."""
 
-    def answered(self, route: str, method: bytes, status: int) -> None:
-        """The head of an answer goes out; `route` is empty where none was found."""
+    def answered(self, route: str, method: bytes, status: int, came_s: float | None = None) -> None:
+        """The head of an answer goes out; `route` is empty where none was found. `came_s` is when the request was
+        there as a whole; None where it was not."""
 
 
 class WebRequest(Request):
@@ -75,15 +89,25 @@ class WebRequest(Request):
     request_id = ""
     route = ""
     """The path of the route that answers it, as it stands in the table."""
-    admin = False
-    device: str | None = None
-    """Whose token it carries, if a device's."""
+    caller = Caller(PUBLIC, NOBODY)
+    """Who asks."""
     sandboxed = False
     """What it is answered with is somebody else's file."""
     refusal: ClusterError | None = None
     received_bytes = 0
+    came_s: float | None = None
+    """When all of it was there; None before."""
     channel: Channel
     content: BytesIO
+
+    @property
+    def device(self) -> str | None:
+        """Whose token it carries, if a device's."""
+        return self.caller.name.removeprefix("device:") if self.caller.role == DEVICE else None
+
+    def peer(self) -> Peer:
+        """Where it comes from."""
+        return Peer(self.client.host, self.host.host, getattr(self.host, "port", 0), bool(self.isSecure()))
 
     def gotLength(self, length: int | None) -> None:
         self.content = BytesIO()
@@ -95,6 +119,7 @@ class WebRequest(Request):
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         # As twisted's, but forms in bodies are not parsed: nothing here takes one.
+        self.came_s = self.channel.host.seconds()
         self.content.seek(0)
         self.method, self.uri, self.clientproto = command, path, version
         self.path, question, query = path.partition(b"?")
@@ -167,6 +192,7 @@ class Channel(HTTPChannel):
     _networkProducer: Any
     deadline_s = inf
     refused = False
+    _first = True
     _idle = False
     _extended = False
     _closing = False
@@ -188,6 +214,11 @@ class Channel(HTTPChannel):
     def dataReceived(self, data: bytes) -> None:
         if self.refused:
             return
+        if self._first and data.startswith(TLS_HELLO):
+            log.warn("{host} speaks TLS, and this main listens without it (setting tls)", host=self.getPeer().host)
+            self.transport.abortConnection()
+            return
+        self._first = False
         if self._idle:
             self._idle = False
             self.deadline_s = self.host.seconds() + HEAD_S
@@ -223,13 +254,12 @@ class Channel(HTTPChannel):
         most = MAX_PIECE_BYTES if self._path.startswith(UPLOADS) else MAX_BODY_BYTES
         if length is not None and length > most:
             raise too_large(most, length)
-        guard.check_head(self._command, headers, request.client.host, request.host.host)
-        request.admin = guard.is_admin(headers)
-        request.device = None if request.admin else guard.device_of(headers)
-        if request.admin or (request.device is not None and most == MAX_PIECE_BYTES):
+        request.caller = guard.check_head(self._command, headers, request.peer())
+        if request.caller.may(SUBMIT) or (request.device is not None and most == MAX_PIECE_BYTES):
             self._body_cap = most
         elif length is not None and length > SMALL_BODY_BYTES:
-            raise needs_token("a body of that size")
+            check_role(request.caller, SUBMIT, "a body of that size")
+            raise too_large(SMALL_BODY_BYTES, length)
 
     def body_grew(self, request: WebRequest) -> bool:
         """More of a body has come; whether it is to be kept."""
@@ -237,7 +267,8 @@ class Channel(HTTPChannel):
             return False
         if request.received_bytes > self._body_cap:
             full = self._body_cap > SMALL_BODY_BYTES
-            self.refuse(too_large(self._body_cap) if full else needs_token("a body of that size"), request)
+            error = needs_token("a body of that size", SUBMIT)
+            self.refuse(too_large(self._body_cap) if full or request.caller.is_known else error, request)
             return False
         earned_s = min(BODY_GRACE_S + request.received_bytes / RATE_FLOOR, BODY_S)
         self.deadline_s = self._body_began_s + earned_s
@@ -262,7 +293,10 @@ class Channel(HTTPChannel):
             for value in values:
                 lines += (name, b": ", value, b"\r\n")
         request = self._current()
-        self.host.answered(request.route if request else "", request.method if request else b"", int(code))
+        if request is None:
+            self.host.answered("", b"", int(code))
+        else:
+            self.host.answered(request.route, request.method, int(code), request.came_s)
         lines += (SANDBOXED_BLOCK if request is not None and request.sandboxed else CONSTANT_BLOCK, b"\r\n")
         self.transport.write(b"".join(lines))
 
@@ -286,6 +320,15 @@ class Channel(HTTPChannel):
         if self._idle or not self.requests:
             self.deadline_s = self.host.seconds() + LINGER_S
             self.loseConnection()
+
+    def answering(self) -> WebRequest | None:
+        """The read that is being answered, or waits for what it asked for; None if there is none.
+
+        What changes something is not told of: it is answered whatever its caller may do by now.
+        """
+        request = self._current()
+        reads = request is not None and not self._idle and request.method in SAFE_METHODS
+        return request if reads else None
 
     def stop(self) -> None:
         """The main stops: what only reads is ended now, what changes something when it is answered."""
@@ -348,7 +391,7 @@ def too_large(most: int, length: int | None = None) -> ClusterError:
 
 def segments(path: bytes) -> list[bytes]:
     """The parts of a path after its first slash, decoded. Raises ClusterError bad_text if that is not UTF-8."""
-    if b"%" not in path:
+    if b"%" not in path and path.isascii():
         return path[1:].split(b"/")
     parts = [unquote_to_bytes(part) for part in path[1:].split(b"/")]
     try:

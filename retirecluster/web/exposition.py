@@ -177,6 +177,9 @@ def _doors(web: Web) -> Samples:
         "retire_http_requests_total": [
             ((route, method, str(code)), count) for (route, method, code), count in figures.requests.items()
         ],
+        "retire_http_request_duration_seconds": [
+            ((route, f"{digit}xx"), took) for (route, digit), took in figures.answers_s.items()
+        ],
         "retire_file_bytes_total": _by(moved),
     }
 

@@ -1,4 +1,8 @@
-"""From the event bus to readers: each event is formatted once, and goes to the readers of its topics."""
+"""From the event bus to readers: each event is formatted once, and goes to the readers of its topics.
+
+Heartbeats come one by one, and often: they are gathered for a moment, so that a reader is written to once for many.
+Whatever else happens goes out at once, and what was gathered before it goes first.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from attrs import define, field, frozen
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
@@ -17,6 +21,8 @@ from retirecluster.web.sse import Reader, formatted
 
 log = Logger()
 COMMENT_S = 15.0
+GATHER_S = 0.05
+"""How long a heartbeat may wait for others."""
 PATIENCE_S = 60.0
 MAX_STREAMS = 500
 
@@ -71,6 +77,8 @@ class StreamHub:
     _readers: set[Reader] = field(factory=set)
     _unwatch: Callable[[], None] | None = None
     _loop: LoopingCall | None = None
+    _gathered: list[StreamEvent] = field(factory=list)
+    _flushing: IDelayedCall | None = None
 
     @property
     def readers(self) -> int:
@@ -96,6 +104,7 @@ class StreamHub:
     def close(self) -> None:
         """End all streams."""
         self.closed = True
+        self._flush()
         for reader in list(self._readers):
             reader.close()
 
@@ -111,7 +120,7 @@ class StreamHub:
 
     def _start(self) -> None:
         if self._loop is None:
-            self._unwatch = self.events.watch(self._publish)
+            self._unwatch = self.events.watch(self._take)
             self._loop = LoopingCall(self._comment)
             self._loop.clock = self.clock
             self._loop.start(COMMENT_S, now=False)
@@ -120,7 +129,26 @@ class StreamHub:
         if self._loop is not None and self._unwatch is not None:
             self._loop.stop()
             self._unwatch()
+            self._gathered.clear()
+            self._end_gathering()
             self._loop = self._unwatch = None
+
+    def _take(self, events: list[StreamEvent]) -> None:
+        self._gathered += events
+        if any(event.name != "heartbeat" for event in events):
+            self._flush()
+        elif self._flushing is None:
+            self._flushing = self.clock.callLater(GATHER_S, self._flush)
+
+    def _flush(self) -> None:
+        self._end_gathering()
+        events, self._gathered = self._gathered, []
+        self._publish(events)
+
+    def _end_gathering(self) -> None:
+        if self._flushing is not None and self._flushing.active():
+            self._flushing.cancel()
+        self._flushing = None
 
     def _publish(self, events: list[StreamEvent]) -> None:
         by_topic: dict[str, list[Packet]] = {}

@@ -75,6 +75,12 @@ METRICS = (
     Metric("retire_web_connections", GAUGE, "Open web connections."),
     Metric("retire_event_streams", GAUGE, "Open event streams."),
     Metric("retire_http_requests_total", COUNTER, "Answers to HTTP requests.", ("route", "method", "status")),
+    Metric(
+        "retire_http_request_duration_seconds",
+        HISTOGRAM,
+        "From a whole HTTP request to the head of its answer, what `?wait=` waits included.",
+        ("route", "status"),
+    ),
     Metric("retire_file_bytes_total", COUNTER, "Contents of files that the main took in or gave out.", ("direction",)),
     # the store
     Metric("retire_events_total", COUNTER, "Events in the log, over the life of the cluster."),

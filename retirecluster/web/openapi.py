@@ -6,11 +6,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from retirecluster import __version__
+from retirecluster.domain.access import PUBLIC, READ
+from retirecluster.domain.devices import DEVICE_ID
 from retirecluster.domain.errors import ERRORS
-from retirecluster.domain.fields import Field, Record
+from retirecluster.domain.fields import Field, FieldType, Record, Text
+from retirecluster.domain.files import DIGEST, FILE_NAME
+from retirecluster.domain.policy_fields import SIGNAL_NAME
 from retirecluster.domain.tasks import TASK_FIELDS, encode
-from retirecluster.web.answers import JSON, PROBLEM
-from retirecluster.web.routing import ADMIN, Route, variables
+from retirecluster.web import tabular
+from retirecluster.web.answers import JSON
+from retirecluster.web.openapi_answers import answers, components, links
+from retirecluster.web.routing import Route, variables
+from retirecluster.wire.messages import TASK_ID
 
 Schema = dict[str, Any]
 
@@ -24,7 +31,10 @@ def document(routes: Sequence[Route]) -> Schema:
     """The document: every route, its query, body and answers, and the schemas they share."""
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
-        paths.setdefault(route.path, {})[route.method.lower()] = operation(route)
+        described = operation(route)
+        if leads := links(route, routes):
+            described["responses"][str(route.status)]["links"] = leads
+        paths.setdefault(route.path, {})[route.method.lower()] = described
     return {
         "openapi": "3.1.0",
         "info": {
@@ -36,7 +46,7 @@ def document(routes: Sequence[Route]) -> Schema:
         "paths": paths,
         "components": {
             "schemas": schemas(),
-            "responses": {"Problem": {"description": "What went wrong", "content": _content((PROBLEM,), "Problem")}},
+            **components(),
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},
                 "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
@@ -51,35 +61,22 @@ def operation(route: Route) -> Schema:
         "operationId": route.operation_id,
         "summary": route.summary,
         "tags": [_tag(route.path)],
-        "responses": {
-            str(route.status): _response(route),
-            "default": {"$ref": "#/components/responses/Problem"},
-        },
-        "security": [{"bearer": []}, {"apiKey": []}] if route.role == ADMIN else [{}, {"bearer": []}, {"apiKey": []}],
+        "responses": answers(route),
+        "security": [*([{}] if route.role in (PUBLIC, READ) else []), {"bearer": []}, {"apiKey": []}],
     }
-    parameters = [_variable(name) for name in variables(route)] + [_parameter(each) for each in route.query.fields]
+    parameters = [_variable(route, name) for name in variables(route)]
+    parameters += [_parameter(route, each) for each in route.query.fields]
     if route.takes:
         parameters += [_idempotency_key(), _submitter()]
         described["requestBody"] = {"required": True, "content": _content((JSON,), route.takes)}
-        described["responses"]["200"] = _response(route)
     elif route.raw:
         described["requestBody"] = {"content": {"application/octet-stream": {"schema": {}}}}
     elif route.body is not None:
-        described["requestBody"] = {"content": {JSON: {"schema": route.body.json_schema()}}}
-    if route.validated:
-        described["responses"]["304"] = {"description": "It is as it was: the ETag of If-None-Match still holds"}
+        content = {JSON: {"schema": route.body.json_schema()}}
+        described["requestBody"] = {"required": bool(route.body.required), "content": content}
     if parameters:
         described["parameters"] = parameters
     return described
-
-
-def _response(route: Route) -> Schema:
-    content: Schema = {}
-    for media_type in route.media_types:
-        enveloped = media_type == JSON and route.path.startswith("/api/") and not route.path.endswith(".json")
-        schema = {"$ref": "#/components/schemas/Success"} if enveloped else {}
-        content[media_type.partition(";")[0]] = {"schema": schema}
-    return {"description": route.summary, "content": content}
 
 
 def _tag(path: str) -> str:
@@ -87,12 +84,27 @@ def _tag(path: str) -> str:
     return parts[0] if parts else "pages"
 
 
-def _variable(name: str) -> Schema:
-    return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+VARIABLES: dict[str, FieldType] = {
+    "task_id": TASK_ID,
+    "device_id": DEVICE_ID,
+    "sha256": DIGEST,
+    "file_name": FILE_NAME,
+    "name": SIGNAL_NAME,
+}
+"""What the variable parts of an address may be: whole, though the beginning of a task id is taken, too."""
+PLAIN = Text(128, 1)
 
 
-def _parameter(each: Field) -> Schema:
+def _variable(route: Route, name: str) -> Schema:
+    kind = PLAIN if route.path.startswith("/static/") else VARIABLES.get(name, PLAIN)
+    return {"name": name, "in": "path", "required": True, "schema": kind.json_schema()}
+
+
+def _parameter(route: Route, each: Field) -> Schema:
     schema = each.type.json_schema()
+    if each.name == "format":  # not choices of the field: another one is a matter of 406, which names what there is
+        formats = [name for name, media_type in tabular.MEDIA_TYPES.items() if media_type in route.media_types]
+        schema = {"type": "string", "enum": formats}
     if each.default is not None and isinstance(each.default, str | int | float) and each.default != "":
         schema["default"] = each.default
     found: Schema = {"name": each.name, "in": "query", "required": each.required, "schema": schema}

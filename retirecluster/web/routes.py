@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from retirecluster.domain.access import ADMIN, OPERATOR, PUBLIC, SUBMIT
 from retirecluster.web import (
+    api_access,
+    api_admission,
     api_cluster,
     api_command,
     api_devices,
     api_files,
+    api_history,
     api_household,
     api_tasks,
     downloads,
@@ -15,7 +19,7 @@ from retirecluster.web import (
     text_views,
 )
 from retirecluster.web.answers import TEXT
-from retirecluster.web.routing import ADMIN, API, Route
+from retirecluster.web.routing import API, Route
 from retirecluster.web.sse import MEDIA_TYPE as SSE
 
 TABLES = text_views.MEDIA_TYPES
@@ -26,6 +30,19 @@ CLUSTER = (
     Route("GET", f"{API}/cluster/status", api_cluster.status, "State, version, counts of devices, tasks and slots"),
     Route("GET", f"{API}/cluster/health", api_cluster.cluster_health, "Whether the main works, check by check"),
     Route("GET", f"{API}/cluster/metrics", api_cluster.metrics, "Figures for graphs"),
+    Route(
+        "GET",
+        f"{API}/cluster/history",
+        api_history.cluster_history,
+        "Throughput, queue and waiting time of the last hour",
+    ),
+    Route(
+        "GET",
+        f"{API}/attempts",
+        api_history.attempts,
+        "Who ran what when, those given out last first",
+        query=api_history.ATTEMPTS_QUERY,
+    ),
     Route("GET", f"{API}/cluster/config", api_cluster.config, "The main's settings, without secrets"),
     Route("GET", f"{API}/events", api_cluster.events, "A page of the event log", query=api_cluster.EVENTS_QUERY),
     Route(
@@ -39,7 +56,7 @@ CLUSTER = (
     Route("GET", f"{API}/openapi.json", api_cluster.openapi, "This description"),
 )
 TASKS = (
-    Route("POST", f"{API}/tasks", api_tasks.submit, "Submit one task or many", ADMIN, status=201, takes="TaskOrTasks"),
+    Route("POST", f"{API}/tasks", api_tasks.submit, "Submit one task or many", SUBMIT, status=201, takes="TaskOrTasks"),
     Route("GET", f"{API}/tasks", api_tasks.tasks, "Tasks, newest first", query=api_tasks.LIST_QUERY),
     Route("GET", f"{API}/tasks/statistics", api_tasks.statistics, "Counts and mean run times by type"),
     Route("GET", f"{API}/tasks/types", api_tasks.types, "Task types, what they take, and who offers them"),
@@ -73,7 +90,7 @@ TASKS = (
         f"{API}/tasks/{{task_id}}/cancel",
         api_tasks.cancel,
         "Cancel a task",
-        ADMIN,
+        SUBMIT,
         body=REASON,
     ),
     Route(
@@ -81,29 +98,29 @@ TASKS = (
         f"{API}/tasks/{{task_id}}/retry",
         api_tasks.retry,
         "Submit a task that has ended once more",
-        ADMIN,
+        SUBMIT,
         body=REASON,
         status=201,
     ),
-    Route("POST", f"{API}/tasks/{{task_id}}/hold", api_tasks.hold, "Hold a task back", ADMIN, body=REASON),
+    Route("POST", f"{API}/tasks/{{task_id}}/hold", api_tasks.hold, "Hold a task back", SUBMIT, body=REASON),
     Route(
         "POST",
         f"{API}/tasks/{{task_id}}/release",
         api_tasks.release,
         "Let a held task go on",
-        ADMIN,
+        SUBMIT,
         body=REASON,
     ),
 )
 FILE, BYTES = f"{API}/files/{{sha256}}", (downloads.MEDIA_TYPE,)
 FILES = (
-    Route("GET", f"{API}/files", api_files.listing, "Every file that is complete", ADMIN, query=api_files.LIST_QUERY),
+    Route("GET", f"{API}/files", api_files.listing, "Every file that is complete", SUBMIT, query=api_files.LIST_QUERY),
     Route(
         "PUT",
         FILE,
         api_files.put,
         "Upload a file, or a piece of at most 8 MiB of one",
-        ADMIN,
+        SUBMIT,
         query=api_files.PUT_QUERY,
         status=201,
         devices=True,
@@ -118,7 +135,7 @@ FILES = (
         media_types=BYTES,
         devices=True,
     ),
-    Route("DELETE", FILE, api_files.delete, "Remove a file that no kept task names", ADMIN),
+    Route("DELETE", FILE, api_files.delete, "Remove a file that no kept task names", OPERATOR),
     Route("GET", f"{API}/tasks/{{task_id}}/files", api_files.of_task, "The files that a task brought and left"),
     Route(
         "GET",
@@ -133,13 +150,13 @@ DEVICES = (
     Route("GET", f"{API}/devices", api_devices.devices, "Every device"),
     Route("GET", f"{API}/devices/summary", api_devices.summary, "Counts of devices"),
     Route("GET", f"{API}/devices/{{device_id}}", api_devices.device, "One device with all that is known of it"),
-    Route("DELETE", f"{API}/devices/{{device_id}}", api_devices.remove, "Forget a device that is not online", ADMIN),
+    Route("DELETE", f"{API}/devices/{{device_id}}", api_devices.remove, "Forget a device that is not online", OPERATOR),
     Route(
         "POST",
         f"{API}/devices/{{device_id}}/ping",
         api_devices.ping,
         "Ask a device for a sign of life",
-        ADMIN,
+        OPERATOR,
         body=api_devices.NO_FIELDS,
     ),
     Route(
@@ -147,7 +164,7 @@ DEVICES = (
         f"{API}/devices/{{device_id}}/wake",
         api_devices.wake,
         "Wake a device that sleeps",
-        ADMIN,
+        OPERATOR,
         body=api_devices.NO_FIELDS,
     ),
     *(
@@ -156,7 +173,7 @@ DEVICES = (
             f"{API}/devices/{{device_id}}/{action}",
             api_devices.acting(action),
             summary,
-            ADMIN,
+            OPERATOR,
             body=api_devices.DRAIN_BODY if action == "drain" else api_devices.NO_FIELDS,
         )
         for action, summary in (
@@ -171,7 +188,7 @@ DEVICES = (
         f"{API}/devices/{{device_id}}/release",
         api_devices.release,
         "Believe a device again that is suspect or in quarantine",
-        ADMIN,
+        OPERATOR,
         body=api_devices.NO_FIELDS,
     ),
     Route(
@@ -179,8 +196,44 @@ DEVICES = (
         f"{API}/devices/{{device_id}}/role",
         api_devices.set_role,
         "Give a device a role that it keeps",
-        ADMIN,
+        OPERATOR,
         body=api_devices.ROLE_BODY,
+    ),
+)
+ADMISSION = (
+    Route(
+        "POST",
+        f"{API}/join-tokens",
+        api_admission.create_join_token,
+        "Make a join string, which lets one device in, once",
+        ADMIN,
+        body=api_admission.JOIN_TOKEN_BODY,
+        status=201,
+    ),
+    Route(
+        "POST",
+        f"{API}/devices/{{device_id}}/approve",
+        api_admission.approve,
+        "Let a device in that has joined and waits for it",
+        ADMIN,
+        body=api_devices.NO_FIELDS,
+    ),
+    Route(
+        "POST",
+        f"{API}/devices/{{device_id}}/revoke",
+        api_admission.revoke,
+        "Let a device in no more, and end its session",
+        ADMIN,
+        body=api_devices.NO_FIELDS,
+    ),
+    Route("GET", f"{API}/ca", api_admission.authority, "The authority, and the certificates of devices", ADMIN),
+    Route(
+        "POST",
+        f"{API}/ca/renew",
+        api_admission.renew,
+        "A new key and certificate for the main, of the same authority",
+        ADMIN,
+        body=api_devices.NO_FIELDS,
     ),
 )
 HOUSEHOLD = (
@@ -191,25 +244,25 @@ HOUSEHOLD = (
         f"{API}/signals/{{name}}",
         api_household.set_signal,
         "Set a signal for policies, and for how long it holds",
-        ADMIN,
+        OPERATOR,
         body=api_household.SIGNAL_BODY,
     ),
-    Route("DELETE", f"{API}/signals/{{name}}", api_household.remove_signal, "Remove a signal", ADMIN),
+    Route("DELETE", f"{API}/signals/{{name}}", api_household.remove_signal, "Remove a signal", OPERATOR),
     Route(
         "POST",
         f"{API}/cluster/quiet",
         api_household.quiet,
         "Give no device anything new for a while",
-        ADMIN,
+        OPERATOR,
         body=api_devices.REST_BODY,
     ),
-    Route("DELETE", f"{API}/cluster/quiet", api_household.end_quiet, "End the quiet", ADMIN),
+    Route("DELETE", f"{API}/cluster/quiet", api_household.end_quiet, "End the quiet", OPERATOR),
     Route(
         "POST",
         f"{API}/devices/{{device_id}}/borrow",
         api_devices.borrow,
         "Leave a device to its owner for a while",
-        ADMIN,
+        OPERATOR,
         body=api_devices.REST_BODY,
     ),
     Route(
@@ -217,7 +270,7 @@ HOUSEHOLD = (
         f"{API}/devices/{{device_id}}/give_back",
         api_devices.give_back,
         "End the borrowing of a device",
-        ADMIN,
+        OPERATOR,
         body=api_devices.NO_FIELDS,
     ),
     Route(
@@ -228,11 +281,55 @@ HOUSEHOLD = (
         query=api_devices.METRICS_QUERY,
     ),
 )
+ACCESS = (
+    Route("GET", f"{API}/tokens", api_access.tokens, "Every token, but never its text", ADMIN),
+    Route(
+        "POST",
+        f"{API}/tokens",
+        api_access.create_token,
+        "Make a token, which is shown this once",
+        ADMIN,
+        body=api_access.TOKEN_BODY,
+        status=201,
+    ),
+    Route("DELETE", f"{API}/tokens/{{token_id}}", api_access.revoke_token, "End a token at once", ADMIN),
+    Route(
+        "POST",
+        f"{API}/login-links",
+        api_access.create_link,
+        "Make a link that signs one browser in, once",
+        ADMIN,
+        body=api_devices.NO_FIELDS,
+        status=201,
+    ),
+    Route("GET", f"{API}/session", api_access.session, "Who you are, and how that is known"),
+    Route("GET", f"{API}/audit/verify", api_access.verify_audit, "Whether the audit trail is as it was written", ADMIN),
+    Route("GET", "/ca.crt", api_access.authority, "The authority's certificate", PUBLIC, media_types=(api_access.PEM,)),
+    Route(
+        "GET",
+        "/login",
+        api_access.follow_link,
+        "Sign in by a login link, and go to the dashboard",
+        PUBLIC,
+        api_access.CODE_QUERY,
+        media_types=("text/plain; charset=utf-8",),
+        status=303,
+    ),
+    Route(
+        "POST",
+        "/login",
+        api_access.log_in,
+        "Sign in by a token or a login link's code; sets a cookie",
+        PUBLIC,
+        body=api_access.LOGIN_BODY,
+    ),
+    Route("POST", "/logout", api_access.log_out, "End the session of the cookie", PUBLIC, body=api_devices.NO_FIELDS),
+)
 COMMANDS = (
     Route(
         "POST",
         f"{API}/command",
-        api_command.running((*CLUSTER, *TASKS, *FILES, *DEVICES, *HOUSEHOLD)),
+        api_command.running((*CLUSTER, *TASKS, *FILES, *DEVICES, *ADMISSION, *HOUSEHOLD, *ACCESS)),
         "Run one line of the terminal; each command needs what its route needs",
         body=api_command.COMMAND_BODY,
     ),
@@ -358,10 +455,18 @@ STREAMS = (
     ),
 )
 PAGES = (
-    Route("GET", "/", pages.dashboard, "The dashboard", media_types=(HTML,)),
-    Route("GET", "/cli", pages.plain, "The state of the cluster for browsers without script", media_types=(HTML,)),
-    Route("GET", "/static/{name}", pages.asset, "A file of the dashboard", media_types=("*/*",)),
+    Route("GET", "/", pages.dashboard, "The dashboard", PUBLIC, media_types=(HTML,)),
+    Route("GET", "/terminal", pages.terminal, "The terminal", media_types=(HTML,)),
+    Route(
+        "GET",
+        "/cli",
+        pages.plain,
+        "The state of the cluster for browsers without script",
+        query=pages.PLAIN_QUERY,
+        media_types=(HTML,),
+    ),
+    Route("GET", "/static/{name}", pages.asset, "A file of the dashboard", PUBLIC, media_types=("*/*",)),
     Route("GET", "/health", api_cluster.health, "For probes: 200 while the process answers and its store takes writes"),
     Route("GET", "/ready", api_cluster.ready, "For probes: 200 while tasks are taken in; else what fails"),
 )
-ROUTES = (*CLUSTER, *TASKS, *FILES, *DEVICES, *HOUSEHOLD, *COMMANDS, *TEXTS, *STREAMS, *PAGES)
+ROUTES = (*CLUSTER, *TASKS, *FILES, *DEVICES, *ADMISSION, *HOUSEHOLD, *COMMANDS, *TEXTS, *STREAMS, *PAGES, *ACCESS)

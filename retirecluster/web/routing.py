@@ -11,6 +11,7 @@ from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
 from werkzeug.exceptions import HTTPException
 
+from retirecluster.domain.access import PUBLIC, READ
 from retirecluster.domain.errors import ClusterError
 from retirecluster.domain.fields import Record
 from retirecluster.web.acceptable import check_accepts
@@ -18,11 +19,10 @@ from retirecluster.web.answers import JSON, Answer
 from retirecluster.web.calls import NO_QUERY, Call, Web, read_body, read_query
 from retirecluster.web.connections import WebRequest
 from retirecluster.web.downloads import Download
-from retirecluster.web.guard import SAFE_METHODS, check_content_type, needs_token
+from retirecluster.web.guard import SAFE_METHODS, check_content_type, check_role, needs_token
 from retirecluster.web.sse import MEDIA_TYPE, Stream
 from retirecluster.web.validators import validated
 
-READ, ADMIN = "read", "admin"
 API = "/api/v1"
 Handler = Callable[[Web, Call], Awaitable["Answer | Stream | Download"]]
 
@@ -31,7 +31,7 @@ Handler = Callable[[Web, Call], Awaitable["Answer | Stream | Download"]]
 class Route:
     """One row of the table.
 
-    `path` has its variable parts in braces. `role` is `read` or `admin`: the latter needs the token. `query` are
+    `path` has its variable parts in braces. `role` is what a caller needs, see `access`. `query` are
     the fields of the query; `body` those of a JSON body (None: the handler reads it itself, or there is none).
     `media_types` are what it answers; `takes` names a schema that the OpenAPI document shows for a body which
     the handler reads itself.
@@ -99,7 +99,7 @@ def _endpoint(route: Route, web: Web, twin: str) -> Callable[..., Awaitable[byte
         try:
             query = read_query(route.query, request.args) if request.args or reads_query else defaults
             call = Call(request, path, query)
-            _check_token(route, call)
+            _check_caller(route, call)
             if only is not None:
                 check_accepts(request.requestHeaders, only, twin)
             answer = await handler(web, call)
@@ -124,16 +124,14 @@ def _endpoint(route: Route, web: Web, twin: str) -> Callable[..., Awaitable[byte
     return endpoint
 
 
-def _check_token(route: Route, call: Call) -> None:
-    """A device's token is for few routes; on those, a token that is nobody's is refused even where none is needed."""
-    request = call.request
-    if request.device is not None and not route.devices:
-        raise ClusterError("forbidden", f"a device's token is not for {route.method} {route.path}")
-    if route.devices or route.body is not None:
-        request.channel.host.guard.check_token(request.requestHeaders)
-    if route.role == ADMIN and not request.admin and request.device is None:
-        raise needs_token(f"{route.method} {route.path}")
-    if route.role == ADMIN or route.body is not None:
+def _check_caller(route: Route, call: Call) -> None:
+    """Whether the caller may do that; a device's token is for few routes."""
+    request, what = call.request, f"{route.method} {route.path}"
+    if request.device is None:
+        check_role(request.caller, route.role, what)
+    elif not route.devices:
+        raise ClusterError("forbidden", f"a device's token is not for {what}")
+    if changes_something(route) or route.body is not None:
         _take_body(route, call)
 
 
@@ -161,6 +159,10 @@ def _answer_failure(request: IRequest, failure: Failure) -> bytes | None:
     value = failure.value
     if not isinstance(value, HTTPException):
         return _prepared_failure(request, failure)
+    if request.caller.role == PUBLIC:
+        answer = request.problem(needs_token("reading from another machine", READ))
+        request.prepare(answer)
+        return answer.body
     allowed = getattr(value, "valid_methods", None)
     if allowed:
         error = _wrong_method(request, sorted(allowed))

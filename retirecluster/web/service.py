@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.interfaces import IAddress, IReactorTime
@@ -12,11 +12,12 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.web.server import Site
 
+from retirecluster.domain.access import Caller
 from retirecluster.domain.errors import ClusterError
+from retirecluster.main.access import Access
 from retirecluster.main.cluster import Cluster
 from retirecluster.main.events import EventBus
 from retirecluster.main.figures import Figures
-from retirecluster.main.tokens import AdminToken
 from retirecluster.web import openapi, pages
 from retirecluster.web.answers import problem, raw
 from retirecluster.web.calls import Web
@@ -88,9 +89,11 @@ class WebSite(Site):
         request.postpath = segments(path)
         request.render(self._resource)
 
-    def answered(self, route: str, method: bytes, status: int) -> None:
-        """Count an answer. What callers make up is not told apart."""
+    def answered(self, route: str, method: bytes, status: int, came_s: float | None = None) -> None:
+        """Count an answer, and how long it took. What callers make up is not told apart."""
         self.figures.requests[route or OTHER, METHODS.get(method, OTHER), status] += 1
+        if came_s is not None:
+            self.figures.answers_s[route or OTHER, status // 100].observe(self.clock.seconds() - came_s)
 
     # -- what the reactor needs
 
@@ -124,6 +127,13 @@ class WebSite(Site):
         for channel in list(self.channels):
             channel.stop()
 
+    def drop(self, wanted: Callable[[Caller], bool]) -> None:
+        """End the streams and waiting reads of some callers at once."""
+        for channel in list(self.channels):
+            request = channel.answering()
+            if request is not None and wanted(request.caller):
+                channel.transport.abortConnection()
+
     def _sweep(self) -> None:
         now = self.clock.seconds()
         for channel in [each for each in self.channels if each.deadline_s <= now]:
@@ -149,7 +159,7 @@ class _Overfull(Protocol):
 def make_site(
     cluster: Cluster,
     events: EventBus,
-    token: AdminToken,
+    access: Access,
     *,
     hosts: Sequence[str],
     trusted_network: bool,
@@ -163,8 +173,16 @@ def make_site(
     """
     hub = StreamHub(events, clock)
     files = cluster.desk.files
-    guard = Guard.create(hosts, token, trusted_network=trusted_network, devices=files.tokens.device_of)
+    guard = Guard.create(
+        hosts,
+        access.by_token,
+        trusted_network=trusted_network,
+        sessions=access.by_cookie,
+        devices=files.tokens.device_of,
+    )
     site = WebSite(guard, hub, clock, cluster.figures, max_connections)
-    web = Web(cluster, hub, pages.load_assets(), openapi.document_text(ROUTES), lambda: len(site.channels), files)
+    described, connections = openapi.document_text(ROUTES), lambda: len(site.channels)
+    web = Web(cluster, hub, pages.load_assets(), described, connections, files, access)
+    access.ended = lambda: site.drop(lambda caller: not access.is_good(caller))
     site.serve(make_app(ROUTES, web).resource())
     return site

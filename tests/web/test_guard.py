@@ -8,10 +8,10 @@ import pytest
 import pytest_twisted
 from twisted.web.http_headers import Headers
 
+from retirecluster.domain.access import ADMIN, COOKIE, PUBLIC, TOKEN, Caller
 from retirecluster.domain.errors import ClusterError
-from retirecluster.main.tokens import AdminToken
 from retirecluster.web import connections
-from retirecluster.web.guard import Guard, host_name, is_loopback
+from retirecluster.web.guard import Guard, Peer, host_name, is_loopback
 from tests.web.conftest import http_of
 from tests.web.http import Http, parse, wire
 from tests.web.test_routes import check_every_answer, check_problem
@@ -20,7 +20,9 @@ ECHO = {"task_type": "echo", "payload": {"message": "hello"}}
 
 
 def guard(*hosts: str, trusted_network: bool = False) -> Guard:
-    return Guard.create(hosts, AdminToken(b"right"), trusted_network=trusted_network)
+    tokens = {"right": Caller(ADMIN, TOKEN, "admin", key="1")}
+    sessions = {"sweet": Caller(ADMIN, COOKIE, "admin", key="2")}
+    return Guard.create(hosts, tokens.get, trusted_network=trusted_network, sessions=sessions.get)
 
 
 def refusal(check: Guard, method: str = "GET", peer: str = "127.0.0.1", local: str = "127.0.0.1", **given: str) -> str:
@@ -28,10 +30,10 @@ def refusal(check: Guard, method: str = "GET", peer: str = "127.0.0.1", local: s
     for name, value in given.items():
         headers.setRawHeaders(name.replace("_", "-"), [value])
     try:
-        check.check_head(method.encode(), headers, peer, local)
+        caller = check.check_head(method.encode(), headers, Peer(peer, local))
     except ClusterError as error:
         return error.code
-    return ""
+    return "unauthorized" if caller.role == PUBLIC else ""
 
 
 @pytest.mark.parametrize(
@@ -173,7 +175,6 @@ async def test_a_refused_small_body_leaves_the_connection_usable(http: Http) -> 
 @pytest.mark.parametrize(
     "request_bytes",
     [
-        b"\x16\x03\x01\x00\xa5\r\n\r\n",
         b"GET / HTTP/3.0\r\n\r\n",
         b"GET /\x01 HTTP/1.1\r\n\r\n",
         b"GET / HTTP/1.1\r\nno colon\r\n\r\n",
@@ -191,6 +192,14 @@ async def test_what_is_not_http_is_answered_with_a_problem_too(http: Http, reque
     assert answer.status == 400
     assert answer.code == "bad_field"
     check_every_answer(answer)
+
+
+@pytest_twisted.ensureDeferred
+async def test_tls_to_a_port_without_it_is_ended_at_once(http: Http) -> None:
+    connection = await wire(http.port)
+    connection.send(b"\x16\x03\x01\x00\xa5\r\n\r\n")
+    assert await connection.end() == b""  # nothing that could be read as TLS
+    assert (await http.get("/ready")).status in (200, 503)
 
 
 @pytest_twisted.ensureDeferred

@@ -92,6 +92,7 @@ async def test_a_transaction_that_hangs(make_node: Any, monkeypatch: pytest.Monk
         await pause(0.05)
     assert await failing(http) == ["store"]
     assert "under way" in (await http.get("/ready")).json["errors"][0]["message"]
+    assert (await http.get("/health")).status == 503  # a new start may mend it: the watchdog says the same
     lock.rollback()
     lock.close()
     assert (await submitting).status == 201
@@ -111,6 +112,7 @@ async def test_a_port_that_nobody_listens_on(node: Any, http: Http) -> None:
     await node.ports[0].stopListening()
     assert await failing(http) == ["listener"]
     assert (await http.get("/ready")).json["errors"][0]["message"] == "nobody listens on port"
+    assert "nobody listens on port" in (await http.get("/health")).json["detail"]
 
 
 @pytest_twisted.ensureDeferred

@@ -27,7 +27,7 @@ from retirecluster.web.metric_table import BY_NAME, COUNTER, GAUGE, HISTOGRAM, I
 from tests.support import connect, pause
 from tests.web.conftest import http_of
 from tests.web.device import played
-from tests.web.http import Http
+from tests.web.http import Http, parse, wire
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -128,6 +128,9 @@ async def test_every_figure_is_where_the_thing_happened(node: Any, http: Http) -
     tasks = {"route": "/api/v1/tasks", "method": "POST", "status": "201"}
     assert value(samples, "retire_http_requests_total", **tasks) == 4
     assert value(samples, "retire_http_requests_total", route="other", method="GET", status="404") == 1
+    took = {"route": "/api/v1/tasks", "status": "2xx"}
+    assert value(samples, "retire_http_request_duration_seconds_count", **took) == 4
+    assert 0 < value(samples, "retire_http_request_duration_seconds_sum", **took) < 60
     assert value(samples, "retire_device_status", device_id="pixel-3", status="disconnected") == 1
     assert value(samples, "retire_device_up", device_id="nas", role="mobile") == 0
     assert value(samples, "retire_device_tasks_failed_total", device_id="nas") == 1
@@ -158,12 +161,16 @@ def check_family(family: Family) -> None:
 
 
 def check_histogram(family: Family) -> None:
-    buckets = [(float(each.labels["le"]), each.value) for each in family.samples if each.name.endswith("_bucket")]
-    bounds, counts = [bound for bound, _ in buckets], [count for _, count in buckets]
-    assert bounds == sorted(set(bounds)) and bounds[-1] == inf
-    assert counts == sorted(counts)
-    [count] = [each.value for each in family.samples if each.name.endswith("_count")]
-    assert counts[-1] == count
+    series: dict[frozenset[tuple[str, str]], dict[str, list[Any]]] = {}
+    for each in family.samples:
+        labels = frozenset(item for item in each.labels.items() if item[0] != "le")
+        parts = series.setdefault(labels, {"bucket": [], "sum": [], "count": []})
+        parts[each.name.rpartition("_")[2]].append((each.labels.get("le"), each.value))
+    for labels, parts in series.items():
+        bounds, counts = [float(bound) for bound, _ in parts["bucket"]], [count for _, count in parts["bucket"]]
+        assert bounds == sorted(set(bounds)) and bounds[-1] == inf, labels
+        assert counts == sorted(counts)
+        assert parts["count"] == [(None, counts[-1])] and len(parts["sum"]) == 1
 
 
 @pytest_twisted.ensureDeferred
@@ -240,6 +247,13 @@ async def test_what_callers_make_up_makes_no_series(node: Any, http: Http) -> No
     requests = {labels: count for (name, labels), count in samples.items() if name == "retire_http_requests_total"}
     assert len(requests) == 2
     assert requests[frozenset({("route", "other"), ("method", "other"), ("status", "404")})] == 20
+    took = {
+        labels: count for (name, labels), count in samples.items() if name.endswith("request_duration_seconds_count")
+    }
+    assert took == {
+        frozenset({("route", "other"), ("status", "4xx")}): 20,
+        frozenset({("route", "/api/v1/tasks/{task_id}"), ("status", "4xx")}): 20,
+    }
     kinds = {dict(labels)["kind"] for name, labels in samples if name == "retire_messages_total"}
     assert kinds <= {"connection_ack", "error"}
     assert value(samples, "retire_messages_refused_total", code="unknown_type") == 20
@@ -262,6 +276,50 @@ async def test_the_queue_is_counted_again_after_a_restart(make_node: Any, tmp_pa
     assert value(samples, "retire_queue_tasks", priority="normal") == 1
     assert value(samples, "retire_queue_oldest_seconds") < 60
     assert value(samples, "retire_incarnation") == 2
+
+
+async def begun(node: Any, *, whole: bool) -> None:
+    """Wait until the main has all of a request, or the beginning of a body, and has not answered yet."""
+
+    def there() -> bool:
+        waiting = [each for channel in node.site.channels for each in channel.requests]
+        return any(each.came_s is not None if whole else each.received_bytes for each in waiting)
+
+    while not there():
+        await pause(0.01)
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_answer_takes_from_the_whole_request_to_its_head(node: Any, http: Http) -> None:
+    task_id = (await http.post("/api/v1/tasks", ECHO)).data["task_id"]
+    took = node.rooms.cluster.figures.answers_s
+    took.clear()
+    node.site.clock = clock = Clock()
+    asked, hold = f"/api/v1/tasks/{task_id}", f"/api/v1/tasks/{task_id}/hold"
+    waiting = await wire(http.port)
+    waiting.send(f"GET {asked}?wait=60 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+    await begun(node, whole=True)
+    clock.advance(2)
+    late = await wire(http.port)
+    late.send(
+        f"POST {hold} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {http.token}\r\n"
+        "Content-Type: application/json\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{".encode()
+    )
+    await begun(node, whole=False)
+    stream = await http.stream("/stream/events")
+    clock.advance(5)
+    late.send(b"}")
+    assert parse(await late.end()).status == 200
+    assert (await http.post(f"/api/v1/tasks/{task_id}/cancel")).status == 200
+    assert parse(await waiting.end()).status == 200
+    assert (await http.raw(b"GET / HTTP/1.1\r\nno colon\r\n\r\n")).status == 400
+    assert {key: each.total for key, each in took.items()} == {
+        ("/api/v1/tasks/{task_id}", 2): 7.0,  # it waited
+        ("/api/v1/tasks/{task_id}/hold", 2): 0.0,  # how long its body took is the caller's affair
+        ("/api/v1/tasks/{task_id}/cancel", 2): 0.0,
+        ("/stream/events", 2): 0.0,  # so is how long it is read
+    }
+    await stream.leave()
 
 
 # -- how it is measured

@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 import pytest_twisted
 
+from retirecluster.domain.access import PUBLIC, READ
 from retirecluster.domain.errors import ERRORS
-from retirecluster.web.openapi import document
+from retirecluster.web.openapi import document, operation
 from retirecluster.web.routes import ROUTES
-from retirecluster.web.routing import ADMIN, READ, Route, changes_something, variables
+from retirecluster.web.routing import Route, changes_something, variables
 from tests.web.http import Http, Response
 
-METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW")
 SECURITY_HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; font-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -27,13 +28,21 @@ NAMES = {
     "name": "index.html",
     "sha256": "0" * 64,
     "file_name": "a.txt",
+    "token_id": "nothing",
 }
-READ_BY_FEW = {"/api/v1/files", "/api/v1/audit", "/text/audit"}
+READ_BY_FEW = {
+    "/api/v1/audit",
+    "/api/v1/audit/verify",
+    "/api/v1/ca",
+    "/api/v1/files",
+    "/api/v1/tokens",
+    "/text/audit",
+}
 """Reads that need the token from this machine, too."""
 
 
-CHANGED_BY_FEW = {"/api/v1/command"}
-"""A POST that anybody may send who may read: what a line may do is up to its command."""
+CHANGED_BY_FEW = {"/api/v1/command", "/login", "/logout"}
+"""A POST that anybody may send: what a line may do is up to its command; who signs in has not yet."""
 
 
 def address(path: str) -> str:
@@ -61,6 +70,14 @@ def check_problem(answer: Response, path: str) -> None:
         assert set(each) == {"field", "message"}
 
 
+def check_documented(answer: Response, method: str, path: str) -> None:
+    """An answer to a method that an address has is one of those that the OpenAPI document lists there."""
+    routes = [route for route in at(path) if route.method == ("GET" if method == "HEAD" else method)]
+    if routes:
+        documented = {status for route in routes for status in operation(route)["responses"]}
+        assert str(answer.status) in documented, (method, path, answer.status)
+
+
 def at(path: str) -> list[Route]:
     """The routes that an address of `path` may lead to: /devices/summary is /devices/{device_id} too."""
     return [route for route in ROUTES if re.fullmatch(re.sub(r"{\w+}", "[^/]+", route.path), address(path))]
@@ -73,7 +90,8 @@ def methods_of(path: str) -> set[str]:
 
 @pytest_twisted.ensureDeferred
 async def test_every_address_by_every_method_without_a_token(http: Http) -> None:
-    admin = {(route.method, path.path) for path in ROUTES for route in at(path.path) if route.role == ADMIN}
+    anybody = (READ, PUBLIC)
+    admin = {(route.method, path.path) for path in ROUTES for route in at(path.path) if route.role not in anybody}
     admin |= {("HEAD", path) for method, path in admin if method == "GET"}
     for path in sorted({route.path for route in ROUTES}):
         for method in METHODS:
@@ -93,7 +111,9 @@ async def test_every_address_by_every_method_without_a_token(http: Http) -> None
             else:
                 wanted = (404,) if "_id}" in path and method == "GET" else (200, 404)
                 wanted = (422,) if method == "POST" else wanted  # without a body there is no line
+                wanted = {"/logout": (200,), "/login": (422 if method == "POST" else 303,)}.get(path, wanted)
                 assert answer.status in wanted, (method, path, answer)
+            check_documented(answer, method, path)
             if answer.status >= 400 and method != "HEAD":
                 check_problem(answer, address(path))
 
@@ -109,6 +129,8 @@ async def test_every_change_with_a_wrong_token_or_a_wrong_body(http: Http) -> No
         answer = await http.call(route.method, path, token=False, X_API_Key="wrong")
         assert answer.status == 401
         answer = await http.call(route.method, path, body=b"{}", Content_Type="text/plain")
+        assert (answer.status, answer.code) == (415, "unsupported_media_type")
+        answer = await http.call(route.method, path, {}, Content_Encoding="gzip")
         assert (answer.status, answer.code) == (415, "unsupported_media_type")
         if route.body is not None or route.takes:
             for body, code in ((b"{", "not_json"), (b"5", "not_an_object"), (b'{"a":NaN}', "bad_number")):
@@ -136,6 +158,10 @@ async def test_addresses_that_are_not_there(http: Http) -> None:
             check_every_answer(answer)
     answer = await http.get("/api/v1/devices/%ff%fe")
     assert (answer.status, answer.code) == (400, "bad_text")
+    for path in (b"/api/v1/devices/\x8e", b"/\x80", b"/api/v1/devices/\x8e%41"):
+        answer = await http.raw(b"GET " + path + b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        assert (answer.status, answer.code) == (400, "bad_text"), path
+        check_every_answer(answer)
     answer = await http.get("/static/..%2f__init__.py")
     assert answer.status == 404
     answer = await http.get("/static/__init__.py")
@@ -176,17 +202,18 @@ def test_the_role_follows_from_the_method() -> None:
     for route in ROUTES:
         changes = changes_something(route) and route.path not in CHANGED_BY_FEW
         needs_token = changes or route.path in READ_BY_FEW
-        assert route.role == (ADMIN if needs_token else READ), route.path
+        assert (route.role not in (READ, PUBLIC)) == needs_token, route.path
         assert route.summary
     assert len({route.operation_id for route in ROUTES}) == len(ROUTES)
 
 
-def _references(value: Any) -> list[str]:
+def _found(value: Any, key: str) -> list[Any]:
+    """What stands under a key anywhere in a document."""
     if isinstance(value, dict):
-        own = [value["$ref"]] if "$ref" in value else []
-        return own + [found for each in value.values() for found in _references(each)]
+        own = [value[key]] if key in value else []
+        return own + [found for each in value.values() for found in _found(each, key)]
     if isinstance(value, list):
-        return [found for each in value for found in _references(each)]
+        return [found for each in value for found in _found(each, key)]
     return []
 
 
@@ -194,18 +221,47 @@ def test_openapi_has_every_route_and_every_reference_leads_somewhere() -> None:
     described = document(ROUTES)
     assert described["openapi"].startswith("3.1")
     for route in ROUTES:
-        operation = described["paths"][route.path][route.method.lower()]
-        in_path = [each["name"] for each in operation["parameters"] if each["in"] == "path"] if variables(route) else []
+        found = described["paths"][route.path][route.method.lower()]
+        in_path = [each["name"] for each in found["parameters"] if each["in"] == "path"] if variables(route) else []
         assert in_path == variables(route)
-        assert set(operation["responses"]) >= {str(route.status), "default"}
-        assert ("requestBody" in operation) == (route.body is not None or bool(route.takes) or route.raw)
+        assert set(found["responses"]) >= {str(route.status), "400", "401", "403", "500", "503"}
+        assert "default" not in found["responses"], "which would allow any status"
+        assert ("404" in found["responses"]) >= bool(variables(route))
+        assert ("requestBody" in found) == (route.body is not None or bool(route.takes) or route.raw)
     assert sum(len(each) for each in described["paths"].values()) == len(ROUTES)
-    references = _references(described)
+    operations = {each["operationId"] for methods in described["paths"].values() for each in methods.values()}
+    leads = [each for each in _found(described, "links") if each]
+    assert {link["operationId"] for each in leads for link in each.values()} <= operations and len(leads) == 4
+    references = _found(described, "$ref")
     assert references
     for reference in references:
         place: Any = described
         for name in reference.removeprefix("#/").split("/"):
             place = place[name]
+
+
+@pytest_twisted.ensureDeferred
+async def test_streams_answer_as_the_document_says(http: Http) -> None:
+    task_id = (await http.post("/api/v1/tasks", {"task_type": "echo", "payload": {}})).data["task_id"]
+    streams = [route for route in ROUTES if route.path.startswith("/stream/")]
+    assert len(streams) >= 5
+    for route in streams:
+        path = route.path.format(task_id=task_id)
+        for answer in (
+            await http.get(path, Accept="text/csv"),
+            await http.get(f"{path}?nonsense=1"),
+            await http.get(path, Host="evil.example"),
+        ):
+            assert 400 <= answer.status < 500
+            check_documented(answer, "GET", route.path)
+        stream = await http.stream(path)
+        head, _, _ = stream.data.partition(b"\r\n\r\n")
+        found = operation(route)["responses"]["200"]
+        assert head.startswith(b"HTTP/1.1 200 ") and list(found["content"]) == ["text/event-stream"]
+        assert b"\r\nContent-Type: text/event-stream" in head
+        for name in found["headers"]:
+            assert f"\r\n{name}: ".encode() in head
+        await stream.leave()
 
 
 @pytest_twisted.ensureDeferred

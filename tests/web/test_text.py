@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 from typing import Any
 
@@ -90,6 +91,41 @@ async def test_csv_and_tsv_and_text_say_what_json_says(node: Any, http: Http) ->
     names = {each["name"] for each in (await http.get("/text/tasks?format=json")).json}
     assert names == set(HOSTILE)
     await device.leave()
+
+
+COLUMNS = {
+    "devices": {
+        "id": "device_id",
+        "status": "status",
+        "cpu": "cpu_usage",
+        "memory": "memory_usage",
+        "reason": "reason",
+    },
+    "tasks": {"id": "task_id", "name": "name", "type": "task_type", "device": "device_id", "status": "status"},
+    "events": {"event_no": "event_no", "event": "event", "task_id": "task_id", "device_id": "device_id"},
+}
+"""Columns of /text beside the names that /api/v1 has for the same."""
+
+
+@pytest_twisted.ensureDeferred
+async def test_csv_says_what_the_documents_of_the_api_say(node: Any, http: Http) -> None:
+    devices = [await played(node, f"d:{number}", slots=1, role=role) for number, role in enumerate(HOSTILE[:5])]
+    documents = [{"task_type": "echo", "payload": {"message": name}, "name": name} for name in HOSTILE]
+    for document in documents:  # one transaction each: a batch has one event for each task, too, but no order
+        assert (await http.post("/api/v1/tasks", document)).status == 201
+    for device in devices:
+        await device.finish(await device.take(), 'a,"b"\r\n=c')
+    for path, columns in COLUMNS.items():
+        listed = (await http.get(f"/api/v1/{path}?limit=500" if path != "devices" else "/api/v1/devices")).data[path]
+        text = (await http.get(f"/text/{path}?format=csv" + ("&limit=500" if path != "devices" else ""))).text
+        rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
+        assert len(rows) == len(listed) > 4
+        wanted = [{column: plain(each[name]) for column, name in columns.items()} for each in listed]
+        assert [{column: row[column] for column in columns} for row in rows] == wanted, path
+    for row in rows:
+        assert isinstance(json.loads(row["data"]), dict)
+    for device in devices:
+        await device.leave()
 
 
 @pytest_twisted.ensureDeferred

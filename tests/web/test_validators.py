@@ -19,7 +19,15 @@ from tests.web.device import played
 from tests.web.http import Http
 
 ECHO = {"task_type": "echo", "payload": {}}
-NOT_POLLED = {"/text/metrics", "/text/audit", "/api/v1/audit", "/api/v1/files"}
+NOT_POLLED = {
+    "/text/metrics",
+    "/text/audit",
+    "/api/v1/audit",
+    "/api/v1/files",
+    "/api/v1/audit/verify",
+    "/api/v1/ca",
+    "/api/v1/tokens",
+}
 NOTHING = Headers()
 
 

@@ -20,10 +20,12 @@ from retirecluster.render.columns import (
     TYPE_STATISTICS_COLUMNS,
     WHY_COLUMNS,
     Document,
+    progress_columns,
     task_columns,
 )
 from retirecluster.render.documents import device_pairs, flat_pairs, result_pairs, status_pairs, task_pairs
-from retirecluster.render.views import One, Parts, Rows, Said, View
+from retirecluster.render.figures import sparkline
+from retirecluster.render.views import Grid, One, Parts, Rows, Said, View
 
 NO_DEVICES = "No devices yet. On a device: retire-cluster join auto, or twistd -n retire-worker --join MAIN:8080"
 NO_TASKS = "No tasks. Submit one: retire-cluster submit -- uname -a"
@@ -34,6 +36,48 @@ def devices(documents: Sequence[Document], wide: bool = False) -> Rows:
     """`devices list`."""
     columns = DEVICE_COLUMNS_WIDE if wide else DEVICE_COLUMNS
     return Rows(columns, documents, NO_DEVICES, "device_id", DEVICE_COLUMNS_WIDE)
+
+
+def device_grid(status: Document, documents: Sequence[Document]) -> Parts:
+    """`monitor devices` on a terminal: the load of all, and each device with its own."""
+    wanted = ("devices", "load", "processors", "memory")
+    rows = devices(documents)
+    return Parts([One(status, [pair for pair in status_pairs(status) if pair[0] in wanted]), Grid(rows)], status, rows)
+
+
+def task_progress(status: Document, documents: Sequence[Document], now: datetime) -> Parts:
+    """`monitor tasks` on a terminal: how many there are, and how far those that run are."""
+    rows = Rows(progress_columns(now), documents, "Nothing runs.", "task_id")
+    wanted = ("tasks", "load", "throughput", "oldest waiting")
+    return Parts([One(status, [pair for pair in status_pairs(status) if pair[0] in wanted]), rows], status, rows)
+
+
+SPARK_CELLS = 60
+_COURSES = (
+    ("completed_per_s", "completed", "{:.3g}/s"),
+    ("failed_per_s", "failed", "{:.3g}/s"),
+    ("waiting", "waiting", "{}"),
+    ("running", "running", "{}"),
+    ("mean_wait_s", "waited", "{:.3g} s"),
+)
+
+
+def metrics_course(metrics: Document, history: Document) -> Parts:
+    """`monitor metrics` on a terminal: the course of the last hour, and the figures as they are."""
+    points, figures = history["points"], flat(metrics)
+    return Parts([One(history, _courses(points, _COURSES))] * bool(points) + [figures], metrics, figures)
+
+
+def _courses(points: Sequence[Document], courses: Sequence[tuple[str, str, str]]) -> list[tuple[str, str]]:
+    """A line for each course: what it is, how it went, the last value, and the greatest."""
+    pairs = list[tuple[str, str]]()
+    for name, title, form in courses:
+        values = [point.get(name) for point in points]
+        known = [value for value in values if value is not None]
+        if known:
+            line = sparkline(values, SPARK_CELLS)
+            pairs.append((title, f"{line}  {form.format(known[-1])}, at most {form.format(max(known))}"))
+    return pairs
 
 
 def device(document: Document) -> One:
@@ -124,6 +168,18 @@ def cluster_status(status: Document) -> One:
 def flat(document: Mapping[str, Any]) -> One:
     """A document of figures or settings: every value under its dotted name."""
     return One(document, flat_pairs(document))
+
+
+def join_token(made: Document) -> Said:
+    """`join-token`: what to type on the device."""
+    return Said([made["command"], f"for one device, until {made['expires_at']}"], made)
+
+
+def authority(found: Document) -> One:
+    """`ca show`: what pins the authority, and who has a certificate of it."""
+    pairs = [("authority", found["ca_sha256"]), ("main", found["main_sha256"]), ("file", found["file"])]
+    devices = [(each["device_id"], f"{each['status']}, since {each['issued_at']}") for each in found["certificates"]]
+    return One(found, [*pairs, *devices])
 
 
 def files(documents: Sequence[Document]) -> Rows:

@@ -6,12 +6,18 @@ harm than one that wraps.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 CUT = "…"
 _PRESENTATION = {0xFE0E: None, 0xFE0F: None}
 """Characters that only choose between two pictures of the one before. Terminals disagree about the width that this
 makes, so they are left out."""
+_JOINER = "\u200d"
+_JOINED = re.compile(f"(?<=.){_JOINER}(?=.)")
+_PICTURES = ("So", "Sk")
+"""Emoji and their skin colours. What joins two of them is left out for the same reason: some terminals draw one picture
+of two cells, others all of them. Elsewhere joiners are shown: two names that look the same must not differ by them."""
 
 
 def char_width(char: str) -> int:
@@ -34,7 +40,15 @@ def visible(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     text = text.translate(_PRESENTATION)
+    if _JOINER in text:
+        text = _JOINED.sub(_apart, text)
     return "".join(char if char.isprintable() else _escaped(char) for char in text)
+
+
+def _apart(found: re.Match[str]) -> str:
+    before, after = found.string[found.start() - 1], found.string[found.end()]
+    pictures = unicodedata.category(before) in _PICTURES and unicodedata.category(after) in _PICTURES
+    return "" if pictures else found[0]
 
 
 def _escaped(char: str) -> str:

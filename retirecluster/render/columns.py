@@ -9,6 +9,7 @@ from typing import Any
 from attrs import frozen
 
 from retirecluster.domain.units import format_bytes, format_duration, format_instant
+from retirecluster.render.figures import bar
 
 Document = Mapping[str, Any]
 
@@ -101,6 +102,24 @@ def _load(device: Document) -> str | None:
 def _battery(device: Document) -> Any:
     battery = device.get("battery")
     return battery.get("level") if isinstance(battery, Mapping) else battery
+
+
+def _progress(task: Document) -> float | None:
+    progress = task.get("progress")
+    return progress.get("percent") if isinstance(progress, Mapping) else None
+
+
+def progress_columns(now: datetime) -> tuple[Column, ...]:
+    """The columns of tasks that are watched: how far they are, instead of all that is known."""
+    return (
+        Column("ID", field("task_id")),
+        Column("NAME", lambda task: task.get("name") or task.get("task_type"), flexible=True),
+        Column("STATUS", field("status"), is_status=True),
+        Column("DEVICE", field("device_id")),
+        Column("TIME", lambda task: time_taken_s(task, now), duration, right=True),
+        Column("PROGRESS", _progress, lambda done: f"{bar(done, 100, 12)} {percent(done)}"),
+        Column("SAYS", field("progress", "message"), flexible=True),
+    )
 
 
 def task_columns(now: datetime) -> tuple[Column, ...]:

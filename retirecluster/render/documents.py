@@ -8,8 +8,10 @@ from typing import Any
 
 from retirecluster.render.columns import Document, duration, field, percent, size, time_taken_s, words
 from retirecluster.render.device_facts import fact_words, metric_pair
+from retirecluster.render.figures import GAUGE_CELLS, bar, gauge
 
 Pairs = list[tuple[str, str]]
+PROGRESS_CELLS = 20
 
 
 def _some(pairs: list[tuple[str, Any]]) -> Pairs:
@@ -88,7 +90,8 @@ def _progress(progress: Any) -> str:
     if not isinstance(progress, Mapping):
         return ""
     done = progress.get("percent")
-    parts = ["" if done is None else percent(done), progress.get("message") or ""]
+    shown = f"{bar(done, 100, PROGRESS_CELLS)} {percent(done)}" if isinstance(done, int | float) else ""
+    parts = [shown, progress.get("message") or ""]
     return " ".join(part for part in parts if part)
 
 
@@ -177,11 +180,23 @@ def status_pairs(status: Document) -> Pairs:
             ("devices", _counts(status.get("devices"))),
             ("tasks", _counts(status.get("tasks"))),
             ("slots", f"{slots.get('busy', 0)} of {slots['total']} busy" if "total" in slots else None),
+            ("load", _slots_bar(slots)),
+            ("processors", _gauge(status.get("cpu_usage"))),
+            ("memory", _gauge(status.get("memory_usage"))),
             ("placement", status.get("placement")),
             ("throughput", None if rate is None else f"{rate:.3g} tasks/s"),
             ("oldest waiting", None if not age_s else duration(age_s)),
         ]
     )
+
+
+def _gauge(percent_used: Any) -> str | None:
+    return gauge(percent_used) if isinstance(percent_used, int | float) else None
+
+
+def _slots_bar(slots: Mapping[str, Any]) -> str | None:
+    busy, total = slots.get("busy", 0), slots.get("total")
+    return f"{bar(busy, total, GAUGE_CELLS)} {percent(100 * busy / total):>4}" if total else None
 
 
 def _counts(counts: Any) -> str:

@@ -16,8 +16,11 @@ from attrs import frozen
 
 from retirecluster.render.cells import visible, wrapped
 from retirecluster.render.columns import Column, Document, plain, plain_rows
+from retirecluster.render.figures import painted
+from retirecluster.render.grid import grid_lines
 from retirecluster.render.output_text import SafeOutput
-from retirecluster.render.styles import status_styled, styled
+from retirecluster.render.plain_ascii import in_ascii
+from retirecluster.render.styles import DEFAULT, status_styled, styled
 from retirecluster.render.tables import render_pairs, render_table
 
 _COLOUR = re.compile(r"\x1b\[[0-9;:]*m")
@@ -64,6 +67,13 @@ class Printed:
 
 
 @frozen
+class Grid:
+    """Devices beside each other; for programs the same devices as rows."""
+
+    rows: Rows
+
+
+@frozen
 class Parts:
     """Several views under each other; `document` is all of them as JSON, `rows` what is CSV of it."""
 
@@ -74,7 +84,7 @@ class Parts:
     """Whether empty lines stand between them."""
 
 
-View = Rows | One | Said | Printed | Parts
+View = Rows | One | Said | Printed | Grid | Parts
 
 
 @frozen
@@ -82,7 +92,7 @@ class Style:
     """How text is to come: at most `width` cells (None: as wide as it gets), with colours, with a rule under titles.
 
     `raw` leaves control characters in CSV and TSV as they are, for files; where a terminal shows it, they are escaped.
-    `ascii_json` writes JSON in ASCII alone.
+    `ascii_json` writes JSON in ASCII alone; `ascii` does so with what people get.
     """
 
     width: int | None = None
@@ -90,6 +100,8 @@ class Style:
     rule: bool = False
     raw: bool = False
     ascii_json: bool = False
+    theme: str = DEFAULT
+    ascii: bool = False
 
 
 def text_of(view: View, form: str, style: Style) -> str:
@@ -103,25 +115,39 @@ def text_of(view: View, form: str, style: Style) -> str:
 
 def document_of(view: View) -> Any:
     """What programs get."""
+    if isinstance(view, Grid):
+        return document_of(view.rows)
     return list(view.documents) if isinstance(view, Rows) else view.document
 
 
 def lines_of(view: View, style: Style) -> list[str]:
     """What people get."""
+    lines = _lines(view, style)
+    return [in_ascii(line) for line in lines] if style.ascii else lines
+
+
+def _lines(view: View, style: Style) -> list[str]:
     if isinstance(view, Rows):
         if not view.documents and view.empty:
             return _fit([view.empty], style.width)
         return table_lines(view.columns, view.documents, style)
     if isinstance(view, One):
-        return render_pairs(view.pairs, width=style.width, indent="")
+        return _painted(render_pairs(view.pairs, width=style.width, indent=""), style)
     if isinstance(view, Said):
-        return _fit(view.lines, style.width)
+        return _painted(_fit(view.lines, style.width), style)
+    if isinstance(view, Grid):
+        shown = view.rows.documents
+        return grid_lines(shown, style.width, style.colour, style.theme) or _fit([view.rows.empty], style.width)
     if isinstance(view, Printed):
         return _printed(view.text, style.colour)
     lines: list[str] = []
     for part in view.parts:
-        lines += [""] * bool(lines and view.gap) + lines_of(part, style)
+        lines += [""] * bool(lines and view.gap) + _lines(part, style)
     return lines
+
+
+def _painted(lines: list[str], style: Style) -> list[str]:
+    return [painted(line, style.theme) for line in lines] if style.colour else lines
 
 
 def _printed(text: str, colour: bool) -> list[str]:
@@ -145,8 +171,8 @@ def table_lines(columns: Sequence[Column], documents: Sequence[Document], style:
 
     def paint(row: int, index: int, text: str) -> str:
         if row < 0:
-            return styled(text, "bold")
-        return status_styled(text) if index in statuses else text
+            return styled(text, "bold", style.theme)
+        return status_styled(text, style.theme) if index in statuses else painted(text, style.theme)
 
     return render_table(
         [column.title for column in columns],
@@ -160,7 +186,7 @@ def table_lines(columns: Sequence[Column], documents: Sequence[Document], style:
 
 
 def _for_programs(view: View, form: str, raw: bool) -> str:
-    if isinstance(view, Parts):
+    if isinstance(view, Parts | Grid):
         return _for_programs(view.rows, form, raw)
     if isinstance(view, Rows):
         columns = view.more or view.columns

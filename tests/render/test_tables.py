@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retirecluster.client.live import bar
 from retirecluster.render.cells import CUT, cut, pad, text_width, visible, wrapped
+from retirecluster.render.figures import bar
 from retirecluster.render.tables import FLEXIBLE_LEAST, column_widths, render_pairs, render_table
 
 cells = st.text(max_size=30) | st.text("日本語テスト漢字", max_size=12) | st.text("abc déf", max_size=25)
@@ -97,6 +98,25 @@ def test_wide_characters_count_twice() -> None:
 
 def test_control_characters_are_shown_not_obeyed() -> None:
     assert visible("a\x1b[2Jb\nc\u202e") == "a\\x1b[2Jb\\nc\\u202e"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown", "width"),
+    [
+        ("👩\u200d👧", "👩👧", 4),
+        ("❤\ufe0f\u200d🔥", "❤🔥", 3),
+        ("👍🏽", "👍🏽", 4),
+        ("pi\u200d3", "pi\\u200d3", 9),
+        ("\u200d👧", "\\u200d👧", 8),
+        ("e\u0301te\u0301", "e\u0301te\u0301", 3),
+        ("한국", "한국", 4),
+        ("ｱ", "ｱ", 1),
+        ("１", "１", 2),
+    ],
+)
+def test_emoji_and_others_take_what_every_terminal_gives_them(text: str, shown: str, width: int) -> None:
+    assert visible(text) == shown
+    assert text_width(shown) == width
 
 
 def test_a_terminal_too_narrow_for_columns_gets_lines() -> None:

@@ -25,6 +25,7 @@ console, live         what may be written where: colours, width, lines redrawn i
 formats               one answer on the console as table, JSON, CSV or TSV (`retirecluster.render` makes the text)
 watching              `--watch`
 local, processes      a cluster of real processes on this machine
+probing               `retire-cluster health`, without a reactor
 up                    `retire-cluster up`
 demo, demo_*          `retire-cluster demo`: input, progress, work, report
 word_index            the script that the demo's tasks run

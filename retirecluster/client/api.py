@@ -43,13 +43,20 @@ class ClusterApi:
     """A client of one main node.
 
     `server` is the base URL, as `http://127.0.0.1:5000`. `token` may be empty: reads from the main's own
-    machine need none. `reactor` is the Twisted reactor to use; close() what you open.
+    machine need none. `ca` is the authority (PEM) that an https main has to be of. `reactor` is the Twisted reactor to
+    use; close() what you open.
     """
 
     def __init__(
-        self, server: str, token: str = "", *, reactor: Any, request_timeout_s: float = REQUEST_TIMEOUT_S
+        self,
+        server: str,
+        token: str = "",
+        *,
+        reactor: Any,
+        request_timeout_s: float = REQUEST_TIMEOUT_S,
+        ca: str = "",
     ) -> None:
-        self._exchange = Exchange(server, token, reactor=reactor, request_timeout_s=request_timeout_s)
+        self._exchange = Exchange(server, token, reactor=reactor, request_timeout_s=request_timeout_s, ca=ca)
         self._reactor = reactor
         self._transfers: Transfers | None = None
         self.server = self._exchange.server
@@ -215,7 +222,9 @@ class ClusterApi:
     @property
     def _files(self) -> Transfers:
         if self._transfers is None:
-            self._transfers = Transfers(self._reactor, self.server, self._exchange.text_headers())
+            self._transfers = Transfers(
+                self._reactor, self.server, self._exchange.text_headers(), self._exchange.context
+            )
         return self._transfers
 
     async def upload_file(self, path: str | Path, progress: Progress | None = None) -> Document:
@@ -277,6 +286,10 @@ class ClusterApi:
     async def device_action(self, device_id: str, action: str, body: Mapping[str, Any] | None = None) -> Document:
         """POST devices/{device_id}/{action}: ping, drain, undrain, cordon, uncordon, role (body: role)."""
         return await self.request("POST", f"devices/{_quoted(device_id)}/{action}", body=batches.encode(body or {}))
+
+    async def create_join_token(self, body: Mapping[str, Any]) -> Document:
+        """A join string for one device (body: role, name, ttl_s): `{"join_string", "command", "expires_at"}`."""
+        return await self.request("POST", "join-tokens", body=batches.encode(body))
 
     async def device_metrics(self, device_id: str, window: str) -> Document:
         """What a device reported in a window as `2h`: `{"step", "step_s", "points": [{"at", "cpu_usage", ...}]}`."""

@@ -15,6 +15,8 @@ from typing import Any
 
 from retirecluster import __version__
 from retirecluster.client import (
+    commands_access,
+    commands_admission,
     commands_call,
     commands_cluster,
     commands_devices,
@@ -23,6 +25,7 @@ from retirecluster.client import (
     commands_join,
     commands_local,
     commands_log,
+    commands_login,
     commands_store,
     commands_submit,
     commands_tasks,
@@ -52,6 +55,8 @@ _SIGPIPE_EXIT = 141
 
 
 _HANDLERS = (
+    commands_access,
+    commands_admission,
     commands_call,
     commands_cluster,
     commands_devices,
@@ -62,7 +67,7 @@ _HANDLERS = (
     commands_submit,
     commands_tasks,
 )
-_LOCAL = (commands_cluster, commands_join, commands_store, commands_words)
+_LOCAL = (commands_cluster, commands_join, commands_login, commands_store, commands_words)
 
 
 def runs() -> dict[str, dict[str, Any]]:

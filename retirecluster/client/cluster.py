@@ -47,9 +47,10 @@ class Cluster:
         *,
         token_file: str | None = None,
         data_dir: str | None = None,
+        profile: str | None = None,
         patience_s: float = PATIENCE_S,
     ) -> None:
-        self._link = Link(connection_of(server, token, token_file, data_dir), patience_s)
+        self._link = Link(connection_of(server, token, token_file, data_dir, profile), patience_s)
         self._options = TaskOptions()
 
     @staticmethod
@@ -59,12 +60,13 @@ class Cluster:
         *,
         token_file: str | None = None,
         data_dir: str | None = None,
+        profile: str | None = None,
         patience_s: float = PATIENCE_S,
     ) -> AsyncCluster:
         """The same for asyncio: `async with Cluster.asyncio() as cluster: await cluster.submit(...)`."""
         from retirecluster.client.async_cluster import AsyncCluster, asyncio_runner
 
-        link = Link(connection_of(server, token, token_file, data_dir), patience_s)
+        link = Link(connection_of(server, token, token_file, data_dir, profile), patience_s)
         return AsyncCluster(asyncio_runner(link))
 
     @staticmethod
@@ -75,12 +77,15 @@ class Cluster:
         *,
         token_file: str | None = None,
         data_dir: str | None = None,
+        profile: str | None = None,
         patience_s: float = PATIENCE_S,
     ) -> AsyncCluster:
         """The same for coroutines of a Twisted reactor of yours."""
         from retirecluster.client.async_cluster import AsyncCluster, twisted_runner
 
-        return AsyncCluster(twisted_runner(connection_of(server, token, token_file, data_dir), reactor, patience_s))
+        return AsyncCluster(
+            twisted_runner(connection_of(server, token, token_file, data_dir, profile), reactor, patience_s)
+        )
 
     def __repr__(self) -> str:
         return f"<Cluster {self.connection.server}>"

@@ -50,6 +50,7 @@ def _add_group(actions: Any, group: Group, run: Defaults) -> Any:
     default = f"{group.name} {group.default}"
     if group.default:
         [command] = [each for each in COMMANDS if each.name == default]
+        add_options(parser, command.at(CLI).options, optional=True)
         given = {each.key: each.default for each in command.options}
         parser.set_defaults(verb=group.default, takes_rest=False, **given, **run[default])
     # Only a group that means nothing alone wants another word.

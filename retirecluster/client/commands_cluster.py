@@ -1,4 +1,4 @@
-"""`retire-cluster cluster ...`, `init` and `version`."""
+"""`retire-cluster cluster ...`, `health`, `init` and `version`."""
 
 from __future__ import annotations
 
@@ -50,6 +50,14 @@ async def show_config(context: Context, args: Namespace, api: ClusterApi) -> int
     return 0
 
 
+def health(console: Console, args: Namespace) -> int:
+    """Ask whether the main works; the exit code says so."""
+    # Here and not above: TLS takes longer to import than `--help` should take to appear.
+    from retirecluster.client.probing import probe
+
+    return probe(console, args)
+
+
 def init(console: Console, args: Namespace) -> int:
     """Write the file; never over an existing one without --force."""
     path = Path(args.path) if args.path else Path(default_data_dir(args.kind)) / CONFIG_FILE
@@ -80,4 +88,4 @@ HANDLERS: Handlers = {
     "cluster metrics": with_api(show_metrics),
     "cluster config": with_api(show_config),
 }
-LOCAL: LocalHandlers = {"init": init, "version": version}
+LOCAL: LocalHandlers = {"health": health, "init": init, "version": version}

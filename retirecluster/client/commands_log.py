@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +18,22 @@ from retirecluster.domain.units import format_instant
 from retirecluster.render import answers
 from retirecluster.render.cells import visible
 from retirecluster.render.columns import in_short
+from retirecluster.render.styles import event_style
 
 if TYPE_CHECKING:
     from retirecluster.client.api import ClusterApi, Document
 
+WATCHED = 100
+"""Tasks that are watched at the same time; a screen shows fewer."""
 _HEAD = ("event_no", "at", "event")
+
+
+Painter = Callable[[str, str], str]
+"""A text in a style."""
+
+
+def _unpainted(text: str, _style: str) -> str:
+    return text
 
 
 def _now() -> datetime:
@@ -85,13 +96,19 @@ def following(topic: str) -> ApiCommand:
     """The command that shows events of a stream, a line each, until Ctrl+C."""
 
     async def follow(context: Context, args: Namespace, api: ClusterApi) -> int:
+        console = context.console
+        if topic in _PICTURES and console.live and args.format == "table" and not getattr(args, "task", None):
+            args.watch = args.watch or DEFAULT_WATCH_S
+            return await _PICTURES[topic](context, args, api)
         path = f"stream/{topic}"
         if getattr(args, "task", None):
             path = f"stream/tasks/{(await one_task(api, args.task))['task_id']}"
         stream = api.stream(path)
         try:
             async for name, document in _documents(stream):
-                context.console.line(event_line(name, document, args.format))
+                context.console.line(
+                    context.console.drawn(event_line(name, document, args.format, context.console.style))
+                )
                 context.console.out.flush()
         finally:
             await stream.close()
@@ -110,19 +127,49 @@ async def _documents(stream: Any) -> AsyncIterator[tuple[str, Document]]:
             yield event.event, document
 
 
-def event_line(name: str, document: Document, form: str) -> str:
-    """One event: as a line of JSON, or in words."""
+def event_line(name: str, document: Document, form: str, style: Painter = _unpainted) -> str:
+    """One event: as a line of JSON, or in words, coloured by what it led to."""
     if form == "json":
         return json.dumps({"event": name, "data": document})
     at = document.get("at")
     when = format_instant(at) if isinstance(at, int | float) else at
     rest = {key: value for key, value in document.items() if key not in _HEAD}
-    return visible("  ".join(str(each) for each in (when, document.get("event") or name, in_short(rest)) if each))
+    event = str(document.get("event") or name)
+    told = style(visible(event), event_style(event, document))
+    shown = [style(visible(str(when)), "dim") if when else "", told, visible(in_short(rest))]
+    return "  ".join(each for each in shown if each)
+
+
+async def draw_devices(context: Context, args: Namespace, api: ClusterApi) -> int:
+    """The devices as a grid, again and again."""
+
+    async def view(console: Console) -> None:
+        show(console, args.format, answers.device_grid(await api.cluster_status(), await api.devices()))
+
+    return await show_or_watch(context, args, view)
+
+
+async def draw_tasks(context: Context, args: Namespace, api: ClusterApi) -> int:
+    """The tasks that run, with how far they are, again and again."""
+
+    async def view(console: Console) -> None:
+        running = [document async for document in api.tasks(status="running", limit=WATCHED)]
+        show(console, args.format, answers.task_progress(await api.cluster_status(), running, _now()))
+
+    return await show_or_watch(context, args, view)
+
+
+_PICTURES: dict[str, ApiCommand] = {"devices": draw_devices, "tasks": draw_tasks}
+"""What a terminal that can redraw shows instead of a line for each event."""
 
 
 async def monitor_metrics(context: Context, args: Namespace, api: ClusterApi) -> int:
     async def view(console: Console) -> None:
-        show(console, args.format, answers.flat(await api.request("GET", "cluster/metrics")))
+        metrics = await api.request("GET", "cluster/metrics")
+        if not console.live or args.format != "table":
+            show(console, args.format, answers.flat(metrics))
+            return
+        show(console, args.format, answers.metrics_course(metrics, await api.request("GET", "cluster/history")))
 
     args.watch = args.watch or DEFAULT_WATCH_S
     return await show_or_watch(context, args, view)
@@ -130,7 +177,7 @@ async def monitor_metrics(context: Context, args: Namespace, api: ClusterApi) ->
 
 HANDLERS: Handlers = {
     "events": with_api(show_events),
-    "audit": with_api(show_audit),
+    "audit list": with_api(show_audit),
     "tasks query": with_api(query_tasks),
     "tasks metrics": with_api(show_task_metrics),
     "export devices": with_api(export_devices),

@@ -13,7 +13,8 @@ from typing import Any
 from urllib.request import ProxyHandler, Request, build_opener
 
 from retirecluster.client.console import Console
-from retirecluster.client.settings import Given, find_connection
+from retirecluster.client.profiles import Profiles
+from retirecluster.client.settings import Connection, Given, find_connection
 from retirecluster.domain.commands.completion import complete
 from retirecluster.domain.commands.model import CLI
 from retirecluster.domain.commands.scripts import FILES
@@ -29,7 +30,7 @@ _ASKED = {
     "signals": ("signals", "signals", "name"),
 }
 """For each list: the address, the member with the list, and the member with the name."""
-_GIVEN = ("--server", "--token", "--token-file", "--data-dir")
+_GIVEN = ("--server", "--token", "--token-file", "--data-dir", "--profile")
 
 
 def complete_words(console: Console, words: Sequence[str], environ: Mapping[str, str]) -> int:
@@ -43,6 +44,8 @@ def complete_words(console: Console, words: Sequence[str], environ: Mapping[str,
     if found.lookup in _ASKED:
         names = {found.lookup: _names(found.lookup, _given(typed), environ)}
         found = complete(typed, len(typed), names, CLI)
+    elif found.lookup == "profiles":
+        found = complete(typed, len(typed), {"profiles": _profiles(environ)}, CLI)
     for each in found.candidates:
         console.line(f"{visible(each.text)}\t{visible(each.doc)}")
     if found.lookup == "files" and not found.candidates:
@@ -69,10 +72,26 @@ def _names(lookup: str, given: Given, environ: Mapping[str, str]) -> list[str]:
     try:
         connection = find_connection(given, environ)
         headers = {"Authorization": f"Bearer {connection.token}"} if connection.token else {}
+        if connection.ca:
+            return [str(each[name]) for each in _asked_safely(connection, address, headers)[member]]
         request = Request(f"{connection.server}/api/v1/{address}", headers=headers)
         # No proxies, as everywhere in this client: the token is the main's alone.
         with build_opener(ProxyHandler({})).open(request, timeout=DEADLINE_S) as response:
             document: Any = json.loads(response.read(4 * 1024 * 1024))
         return [str(each[name]) for each in document["data"][member]]
     except (OSError, ValueError, KeyError, TypeError, ClusterError):
+        return []
+
+
+def _asked_safely(connection: Connection, address: str, headers: dict[str, str]) -> Any:
+    from retirecluster.client.pinning import ask
+
+    path = f"/api/v1/{address}"
+    return ask(connection.server, connection.ca, "GET", path, headers=headers, timeout_s=DEADLINE_S).data
+
+
+def _profiles(environ: Mapping[str, str]) -> list[str]:
+    try:
+        return sorted(Profiles.load(environ).by_name)
+    except ClusterError:
         return []

@@ -10,7 +10,13 @@ from typing import TextIO
 
 from attrs import define
 
-from retirecluster.render.styles import status_styled, styled
+from retirecluster.render.plain_ascii import in_ascii
+from retirecluster.render.styles import DEFAULT, THEMES, status_styled, styled
+
+THEME_VARIABLE = "RETIRE_CLUSTER_THEME"
+
+_KNOW_ALL = ("utf-8", "utf8", "utf-8-sig", "utf-16", "gb18030")
+"""Encodings of terminals that can show every character."""
 
 
 @define
@@ -18,7 +24,7 @@ class Console:
     """Standard output and error of a command.
 
     `width` is in cells, None where nothing has to fit (a pipe, a file). `live` says that lines may be redrawn
-    in place; `colour` that they may be coloured.
+    in place; `colour` that they may be coloured, and `theme` how. `ascii` says that nothing else can be shown.
     """
 
     out: TextIO
@@ -26,6 +32,8 @@ class Console:
     width: int | None = None
     colour: bool = False
     live: bool = False
+    theme: str = DEFAULT
+    ascii: bool = False
 
     @classmethod
     def for_process(cls, environ: Mapping[str, str]) -> Console:
@@ -34,7 +42,21 @@ class Console:
         terminal = out.isatty()
         dumb = environ.get("TERM") == "dumb"
         colour = terminal and not dumb and not environ.get("NO_COLOR")
-        return cls(out, sys.stderr, _width() if terminal else None, colour, terminal and not dumb)
+        theme = environ.get(THEME_VARIABLE, DEFAULT)
+        plain = (out.encoding or "ascii").lower().replace("_", "-") not in _KNOW_ALL
+        return cls(
+            out,
+            sys.stderr,
+            _width() if terminal else None,
+            colour,
+            terminal and not dumb,
+            theme if theme in THEMES else DEFAULT,
+            plain,
+        )
+
+    def drawn(self, line: str) -> str:
+        """A line with bars and the like, as far as it can be shown."""
+        return in_ascii(line) if self.ascii else line
 
     def line(self, text: str = "") -> None:
         """One line on standard output: what was asked for."""
@@ -52,11 +74,11 @@ class Console:
 
     def style(self, text: str, style: str) -> str:
         """The text in a style (`bold`, `dim`, a colour), or as it is where there are no colours."""
-        return styled(text, style) if self.colour else text
+        return styled(text, style, self.theme) if self.colour else text
 
     def status(self, text: str) -> str:
         """A status word, perhaps padded, in the colour of what it says."""
-        return status_styled(text) if self.colour else text
+        return status_styled(text, self.theme) if self.colour else text
 
     def remeasure(self) -> None:
         """Take note of a terminal that was resized."""

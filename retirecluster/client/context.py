@@ -33,7 +33,9 @@ class Context:
 
     def connection(self, args: Namespace) -> Connection:
         """The server and token that the options, the environment and the data folder name."""
-        return find_connection(Given(args.server, args.token, args.token_file, args.data_dir), self.environ)
+        return find_connection(
+            Given(args.server, args.token, args.token_file, args.data_dir, args.profile), self.environ
+        )
 
     def open_api(self, args: Namespace) -> ClusterApi:
         """A client of that server; whoever opens it closes it."""
@@ -41,7 +43,7 @@ class Context:
         from retirecluster.client.api import ClusterApi
 
         found = self.connection(args)
-        return ClusterApi(found.server, found.token, reactor=self.reactor)
+        return ClusterApi(found.server, found.token, reactor=self.reactor, ca=found.ca)
 
 
 def with_api(command: ApiCommand) -> Command:

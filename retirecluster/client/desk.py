@@ -36,7 +36,7 @@ class Desk:
     """One main node, as the Python client uses it. close() it, in its reactor's thread."""
 
     def __init__(self, connection: Connection, reactor: Any, patience_s: float) -> None:
-        self.api = ClusterApi(connection.server, connection.token, reactor=reactor)
+        self.api = ClusterApi(connection.server, connection.token, reactor=reactor, ca=connection.ca)
         self.feed = ResultFeed(self.api, reactor, patience_s)
         self._reactor = reactor
         self._patience_s = patience_s

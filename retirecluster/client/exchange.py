@@ -17,6 +17,7 @@ from twisted.web.iweb import IBodyProducer
 from zope.interface import implementer
 
 from retirecluster.client.problems import error_from_failure, error_from_response, unreachable
+from retirecluster.transfer import HttpsEndpoints
 
 T = TypeVar("T")
 HeaderFields = dict[bytes | str, bytes | str]
@@ -30,7 +31,9 @@ IDLE_CONNECTION_S = 5
 class Exchange:
     """Requests to one main node over a few kept-alive connections."""
 
-    def __init__(self, server: str, token: str, *, reactor: Any, request_timeout_s: float = REQUEST_TIMEOUT_S) -> None:
+    def __init__(
+        self, server: str, token: str, *, reactor: Any, request_timeout_s: float = REQUEST_TIMEOUT_S, ca: str = ""
+    ) -> None:
         self.server = server.rstrip("/")
         self.reactor = reactor
         self.request_timeout_s = request_timeout_s
@@ -40,7 +43,18 @@ class Exchange:
         self._pool = HTTPConnectionPool(reactor)
         self._pool.cachedConnectionTimeout = IDLE_CONNECTION_S
         self._pool.maxPersistentPerHost = 8
-        self.client = HTTPClient(Agent(reactor, connectTimeout=CONNECT_TIMEOUT_S, pool=self._pool))
+        self.context = None
+        if ca and self.server.startswith("https:"):
+            from retirecluster.tls import Identity  # not above: for most there is no TLS
+
+            self.context = Identity(ca).context()
+        self.client = HTTPClient(self._agent())
+
+    def _agent(self) -> Agent:
+        if self.context is None:
+            return Agent(self.reactor, connectTimeout=CONNECT_TIMEOUT_S, pool=self._pool)
+        endpoints = HttpsEndpoints(self.reactor, self.context, CONNECT_TIMEOUT_S)
+        return Agent.usingEndpointFactory(self.reactor, endpoints, self._pool)
 
     def text_headers(self) -> dict[str, str]:
         """What goes with every request, for those who make their own."""

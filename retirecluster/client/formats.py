@@ -13,7 +13,15 @@ from retirecluster.render.views import table_lines as _table_lines
 
 def style_of(console: Console) -> Style:
     """How text has to come for a console. Pipes and files get values as they are."""
-    return Style(console.width, console.colour, rule=console.live, raw=True, ascii_json=not console.live)
+    return Style(
+        console.width,
+        console.colour,
+        rule=console.live,
+        raw=True,
+        ascii_json=console.ascii or not console.live,
+        theme=console.theme,
+        ascii=console.ascii,
+    )
 
 
 def show(console: Console, form: str, view: View) -> None:

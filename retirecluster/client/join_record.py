@@ -14,6 +14,8 @@ from attrs import field, frozen
 from retirecluster.domain.errors import ClusterError
 
 CONFIG, RECORD, HOME = "worker.json", "joined.json", "cluster.json"
+KEYS = ("tls/device.pem", "tls/ca.crt")
+"""What a device has from a join string."""
 
 
 @frozen

@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +30,15 @@ from retirecluster.client.start_files import (
 from retirecluster.client.twistd import twistd
 from retirecluster.config import WORKER, default_data_dir
 from retirecluster.domain.errors import ERRORS, ClusterError
+from retirecluster.domain.join_string import is_join_string, read_join_string
 
 SYSTEM_FOLDER = "/var/lib/retirecluster/worker"
 AUTO = "auto"
 PROBE_WITHIN_S, REGISTERED_WITHIN_S = 60.0, 90.0
 ANSWERED = re.compile(r"^main ([A-Za-z0-9][A-Za-z0-9._-]{0,63}) at (\S+) answers:", re.MULTILINE)
 """What the worker's `--test` prints of the main that it has found."""
+JOINED = re.compile(r"^joined as ([A-Za-z0-9][A-Za-z0-9._:-]{0,127}) at (\S+?)(;|$)", re.MULTILINE)
+"""What it prints when a join string has let this device in."""
 
 
 @frozen
@@ -75,6 +78,8 @@ class Joining:
         """Check, write, start; gives the exit code."""
         earlier = JoinRecord.load(plan.folder)
         before = read_object(plan.config) if plan.config.exists() else {}
+        if is_join_string(plan.settings["join"]):
+            plan = self._let_in(plan, before, earlier)
         document = self._document(plan, before, earlier)
         start = None if plan.kind == FOREGROUND else self._start_file(plan, earlier)
         text = json.dumps(document, indent=2) + "\n"
@@ -96,6 +101,39 @@ class Joining:
         write_file(start.path, start.text, 0o700 if plan.kind == TERMUX else 0o644)
         self._start(start, plan.folder)
         return 0
+
+    def _let_in(self, plan: Plan, before: Mapping[str, Any], earlier: JoinRecord) -> Plan:
+        """Use up the join string: this device has its key then, and the plan an address. Raises ClusterError."""
+        text = plan.settings["join"]
+        found = read_join_string(text)
+        document = self._document(_at(plan, found.hosts[0], found.port), before, earlier)
+        if plan.kind != FOREGROUND:
+            self._start_file(plan, earlier)  # what is in the way is better found before the string is used up
+        options = ["--data-dir", str(plan.folder), "--test"]
+        if document.get("device_id"):
+            options += ["--device-id", document["device_id"]]
+        if self.dry:
+            self.console.line(f"would join by the join string at {', '.join(found.hosts)}, port {found.port}")
+            return _at(plan, found.hosts[0], found.port)
+        # By a variable: what is on a command line, everybody on this machine can read.
+        done = self._ask_worker(options, {"RETIRE_CLUSTER_JOIN": text})
+        joined = JOINED.search(done.stdout)
+        if done.returncode or joined is None:
+            raise _probe_failed(done)
+        self.console.lines(done.stdout.strip().splitlines())
+        self._hand_over(plan)
+        settings = {**plan.settings, "join": joined[2]}
+        if document.get("device_id"):
+            settings["device_id"] = joined[1]
+        return evolve(plan, settings=settings)
+
+    def _hand_over(self, plan: Plan) -> None:
+        """Give the keys to whom the worker will run as."""
+        account = self.environ.get("SUDO_USER")
+        if plan.kind == SYSTEM and account:
+            keys = plan.folder / "tls"
+            for path in (plan.folder, plan.folder / "device_id", keys, *keys.iterdir()):
+                shutil.chown(path, account)
 
     @staticmethod
     def _document(plan: Plan, before: Mapping[str, Any], earlier: JoinRecord) -> dict[str, Any]:
@@ -128,16 +166,11 @@ class Joining:
         """Ask the worker's own `--test`. Gives the file that keeps the worker to the main that was found, where the
         owner names none. Raises ClusterError unreachable."""
         options = ["--join", document["join"], "--data-dir", document["data_dir"], "--test"]
-        with tempfile.TemporaryDirectory() as folder:
-            log = f"--logfile={folder}/log"
-            command = [*twistd(), "-n", "--pidfile=", log, "retire-worker", *options]
-            if self.dry:
-                self.console.line(f"would run: {' '.join(command)}")
-                return {}
-            try:
-                done = subprocess.run(command, capture_output=True, text=True, timeout=PROBE_WITHIN_S, check=False)
-            except subprocess.TimeoutExpired:
-                raise ClusterError("unreachable", f"no answer from {document['join']}") from None
+        if self.dry:
+            command = [*twistd(), "-n", "--pidfile=", "retire-worker", *options]
+            self.console.line(f"would run: {' '.join(command)}")
+            return {}
+        done = self._ask_worker(options, {})
         if done.returncode:
             raise _probe_failed(done)
         self.console.lines(done.stdout.strip().splitlines())
@@ -145,6 +178,18 @@ class Joining:
         if document["join"] != AUTO or found is None:
             return {}
         return {HOME: json.dumps({"cluster_id": found[1], "address": found[2]}) + "\n"}
+
+    def _ask_worker(self, options: Sequence[str], variables: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+        """Run the worker's `--test`. Raises ClusterError unreachable."""
+        with tempfile.TemporaryDirectory() as folder:
+            command = [*twistd(), "-n", "--pidfile=", f"--logfile={folder}/log", "retire-worker", *options]
+            within_s, environ = PROBE_WITHIN_S, {**os.environ, **variables}
+            try:
+                return subprocess.run(
+                    command, capture_output=True, text=True, timeout=within_s, check=False, env=environ
+                )
+            except subprocess.TimeoutExpired:
+                raise ClusterError("unreachable", f"no answer from the main within {within_s:g} s") from None
 
     def _show(self, path: Path, text: str) -> None:
         self.console.lines([f"--- {path}", *text.splitlines(), ""])
@@ -190,6 +235,12 @@ class Joining:
             self.console.note(
                 "Install the Termux:Boot app and open it once; switch battery optimisation off for Termux."
             )
+
+
+def _at(plan: Plan, host: str, port: int) -> Plan:
+    """The plan with an address in place of a join string."""
+    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return evolve(plan, settings={**plan.settings, "join": where})
 
 
 def _record(kind: str, start: StartFile | None, earlier: JoinRecord, settings: Mapping[str, Any]) -> JoinRecord:

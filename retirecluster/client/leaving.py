@@ -8,7 +8,7 @@ from pathlib import Path
 from attrs import define
 
 from retirecluster.client.console import Console
-from retirecluster.client.join_record import CONFIG, HOME, RECORD, JoinRecord, read_object, write_file
+from retirecluster.client.join_record import CONFIG, HOME, KEYS, RECORD, JoinRecord, read_object, write_file
 from retirecluster.client.local_worker import LocalWorker
 from retirecluster.client.start_files import SYSTEM, USER, is_ours, run, stop_commands
 from retirecluster.domain.errors import ClusterError
@@ -33,7 +33,7 @@ class Leaving:
         if record.file is not None:
             self._remove_start(record.file, record)
         self._remove_settings(folder / CONFIG, record)
-        for name in (HOME, RECORD):
+        for name in (*KEYS, HOME, RECORD):
             self._remove(folder / name)
         self.console.line(f"kept: the rest of {folder}, with the journal and the device's id; remove it if you like")
         return 0

@@ -16,10 +16,14 @@ T = TypeVar("T")
 
 
 def connection_of(
-    server: str | None, token: str | None, token_file: str | None = None, data_dir: str | None = None
+    server: str | None,
+    token: str | None,
+    token_file: str | None = None,
+    data_dir: str | None = None,
+    profile: str | None = None,
 ) -> Connection:
     """Server and token as the command line finds them: given, RETIRE_CLUSTER_*, the data folder of this machine."""
-    return find_connection(Given(server, token, token_file, data_dir), os.environ)
+    return find_connection(Given(server, token, token_file, data_dir, profile), os.environ)
 
 
 class Link:

@@ -1,29 +1,15 @@
-"""Lines that are redrawn in place, and the bars in them."""
+"""Lines that are redrawn in place."""
 
 from __future__ import annotations
-
-import re
 
 from attrs import define, field
 
 from retirecluster.client.console import Console
 from retirecluster.render.cells import cut
+from retirecluster.render.figures import bar, painted
 
 _HIDE_CURSOR, _SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
-_DONE, _LEFT = re.compile("━+"), re.compile("╌+")
 _CLEAR_BELOW = "\x1b[J"
-
-
-def bar(done: int, total: int, width: int) -> str:
-    """A progress bar of `width` cells. Full only when all is done, empty only when nothing is."""
-    if total <= 0:
-        return "╌" * width
-    filled = min(width, done * width // total)
-    if done > 0 and filled == 0:
-        filled = 1
-    if done < total:
-        filled = min(filled, width - 1)
-    return "━" * filled + "╌" * (width - filled)
 
 
 @define
@@ -49,9 +35,8 @@ class LiveLines:
         self._drawn = len(lines)
 
     def _coloured(self, line: str) -> str:
-        console = self.console
-        line = _DONE.sub(lambda found: console.style(found[0], "cyan"), line)
-        return _LEFT.sub(lambda found: console.style(found[0], "dim"), line)
+        line = painted(line, self.console.theme) if self.console.colour else line
+        return self.console.drawn(line)
 
     def finish(self) -> None:
         """Leave the lines where they are and go on below them."""
@@ -66,3 +51,6 @@ class LiveLines:
             self.console.out.write(f"\x1b[{self._drawn}A\r{_CLEAR_BELOW}{_SHOW_CURSOR}")
             self.console.out.flush()
             self._drawn = 0
+
+
+__all__ = ["LiveLines", "bar"]

@@ -122,7 +122,8 @@ class LocalCluster:
         """Start the main, then the workers; returns when all are online. ClusterError if one is not."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         command = [*twistd(), "-n", "--pidfile=", "retire-main", "--data-dir", str(self.folder), "--host", self.host]
-        command += ["--port", str(self.port), "--web-port", str(self.web_port)]
+        # Its workers are on this machine, and have no join strings.
+        command += ["--port", str(self.port), "--web-port", str(self.web_port), "--tls", "off"]
         self._main = start_child("the main node", command, self.logs / "main.log", self._child_environ())
         api = ClusterApi(self.server, reactor=self.reactor, request_timeout_s=5.0)
         try:

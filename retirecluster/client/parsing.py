@@ -131,7 +131,15 @@ def _reader(kind: Kind) -> Callable[[str], Any]:
     return read
 
 
-DEFAULTS = {"server": None, "token": None, "token_file": None, "data_dir": None, "format": "table", "watch": None}
+DEFAULTS = {
+    "server": None,
+    "token": None,
+    "token_file": None,
+    "data_dir": None,
+    "profile": None,
+    "format": "table",
+    "watch": None,
+}
 """Of the options that stand before the command, too."""
 
 

@@ -10,20 +10,27 @@ from urllib.parse import urlsplit
 
 from attrs import field, frozen
 
+from retirecluster.client.profiles import Profile, Profiles
 from retirecluster.config import default_data_dir
 from retirecluster.domain.errors import ClusterError
 
 DEFAULT_SERVER = "http://127.0.0.1:5000"
 DEFAULT_WEB_PORT = 5000
 TOKEN_FILE = "admin.token"
+CA_FILE = Path("tls") / "ca.crt"
+_ABOVE_PROFILE = ("RETIRE_CLUSTER_SERVER", "RETIRE_CLUSTER_TOKEN", "RETIRE_CLUSTER_TOKEN_FILE")
 
 
 @frozen
 class Connection:
-    """The base URL of the main's web port, and a token (empty if none was found)."""
+    """The base URL of the main's web port, a token, and for https the authority (PEM) that is trusted alone.
+
+    Empty: none was found; for the authority, those that this computer trusts.
+    """
 
     server: str
     token: str = field(default="", repr=False)
+    ca: str = field(default="", repr=False)
 
 
 @frozen
@@ -34,12 +41,40 @@ class Given:
     token: str | None = field(default=None, repr=False)
     token_file: str | None = None
     data_dir: str | None = None
+    profile: str | None = None
 
 
 def find_connection(given: Given, environ: Mapping[str, str]) -> Connection:
     """The server and the token to use. Raises ClusterError where something named cannot be read."""
-    server = server_url(given.server or environ.get("RETIRE_CLUSTER_SERVER") or DEFAULT_SERVER)
-    return Connection(server, _find_token(given, environ, server))
+    profile = _find_profile(given, environ)
+    if given.profile is not None:  # on the command line it stands above the environment, too
+        environ = {name: value for name, value in environ.items() if name not in _ABOVE_PROFILE}
+    server = given.server or environ.get("RETIRE_CLUSTER_SERVER") or (profile.server if profile else DEFAULT_SERVER)
+    server = server_url(server)
+    if profile is not None and profile.server == server:  # what it knows is for its own main
+        return Connection(server, _given_token(given, environ) or profile.token, profile.ca)
+    return Connection(server, _find_token(given, environ, server), _local_ca(given, environ, server))
+
+
+def _find_profile(given: Given, environ: Mapping[str, str]) -> Profile | None:
+    """The profile that is named, else the current one, unless a main of this machine is meant."""
+    name = given.profile or environ.get("RETIRE_CLUSTER_PROFILE")
+    if name:
+        return Profiles.load(environ).get(name)
+    if given.data_dir or environ.get("RETIRE_CLUSTER_DATA_DIR"):
+        return None
+    profiles = Profiles.load(environ)
+    return profiles.by_name.get(profiles.current)
+
+
+def _local_ca(given: Given, environ: Mapping[str, str], server: str) -> str:
+    """The authority of a main of this machine."""
+    if not server.startswith("https:"):
+        return ""
+    named = given.data_dir or environ.get("RETIRE_CLUSTER_DATA_DIR")
+    if not named and not is_loopback(server):
+        return ""
+    return _readable_text(Path(named or default_data_dir("main")) / CA_FILE)
 
 
 def server_url(text: str) -> str:
@@ -69,7 +104,8 @@ def _bad_server(text: str) -> ClusterError:
     )
 
 
-def _find_token(given: Given, environ: Mapping[str, str], server: str) -> str:
+def _given_token(given: Given, environ: Mapping[str, str]) -> str:
+    """The token that is said on the command line or in the environment; empty if none is."""
     if given.token is not None:
         return _checked(given.token, "--token")
     if given.token_file is not None:
@@ -78,6 +114,12 @@ def _find_token(given: Given, environ: Mapping[str, str], server: str) -> str:
         return _checked(environ["RETIRE_CLUSTER_TOKEN"], "RETIRE_CLUSTER_TOKEN")
     if environ.get("RETIRE_CLUSTER_TOKEN_FILE"):
         return _from_file(Path(environ["RETIRE_CLUSTER_TOKEN_FILE"]), "RETIRE_CLUSTER_TOKEN_FILE")
+    return ""
+
+
+def _find_token(given: Given, environ: Mapping[str, str], server: str) -> str:
+    if found := _given_token(given, environ):
+        return found
     named = given.data_dir or environ.get("RETIRE_CLUSTER_DATA_DIR")
     if named:
         path = Path(named) / TOKEN_FILE

@@ -96,7 +96,7 @@ def unit_text(name: str, command: Sequence[str], *, system: bool, account: str =
         mark=mark,
         # The manager of a user's units knows nothing of the network; the worker tries until it is there.
         after=_AFTER_NETWORK if system else "",
-        account=f"User={account}" if account else "Type=simple",
+        account=f"User={account}\n" if account else "",
         command=" ".join(unit_word(each) for each in command),
         target="multi-user.target" if system else "default.target",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from ssl import SSLContext
 from typing import Any
 from urllib.parse import quote
 
@@ -25,9 +26,11 @@ _BROKEN = frozenset({"unreachable", "too_many_connections", "store_busy", "shutt
 class Transfers:
     """Files of one main. `headers` carry the token. close() it after use."""
 
-    def __init__(self, reactor: Any, server: str, headers: Mapping[str, str]) -> None:
+    def __init__(
+        self, reactor: Any, server: str, headers: Mapping[str, str], context: SSLContext | None = None
+    ) -> None:
         self._reactor = reactor
-        self._door = FileDoor(reactor, server, headers, self._in_thread)
+        self._door = FileDoor(reactor, server, headers, self._in_thread, context)
 
     async def close(self) -> None:
         """Close the idle connections."""

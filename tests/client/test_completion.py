@@ -147,6 +147,11 @@ def test_zsh_completes_with_tab(shell_environ: dict[str, str], tmp_path: Path) -
         terminal.type(f"autoload -U compinit; compinit -u; source {path}; echo so''urced\n", "sourced")
         terminal.type("retire-cluster devi\t", "devices ")
         terminal.type("dr\tph\t", "phone ")
+        terminal.type("--dead\t", "--deadline ")
+        terminal.type("\x15retire-cluster tasks list --status fa\t", "failed ")
+        drawn = terminal.type("\x15retire-cluster tasks sh\tla\t", "last ")
+        assert "Traceback" not in drawn
+        terminal.type("\x15retire-cluster backup --output comp\t", "completion.zsh")
     finally:
         terminal.close()
 

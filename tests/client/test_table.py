@@ -30,9 +30,10 @@ HERE = [command for command in COMMANDS if CLI in command.doors]
 
 
 class Line:
-    """Command lines against one main."""
+    """Command lines against one main. `live`: on a terminal that can redraw, without colours."""
 
-    def __init__(self, node: Any) -> None:
+    def __init__(self, node: Any, live: bool = False) -> None:
+        self.live = live
         self.http = http_of(node)
         self.out = io.StringIO()
         self.err = io.StringIO()
@@ -43,7 +44,7 @@ class Line:
             "RETIRE_CLUSTER_SERVER": f"http://127.0.0.1:{self.http.port}",
             "RETIRE_CLUSTER_TOKEN": self.http.token,
         }
-        console = Console(self.out, self.err, width)
+        console = Console(self.out, self.err, width, live=self.live)
         args = parse(shlex.split(line))
         assert args is not None
         if hasattr(args, "run_now"):

@@ -11,8 +11,19 @@ export function element(tag, className = "", ...content) {
   return made;
 }
 
-/** Put `made` where `list` has other children, but leave alone what has not changed: focus and scroll stay. */
-export function replaceKeyed(list, items, keyOf, make, signatureOf = JSON.stringify) {
+/** Set attributes of an element (null and false: left out, true: empty), and give it back. */
+export function attributes(node, given) {
+  for (const [name, value] of Object.entries(given)) {
+    if (value !== null && value !== false && value !== undefined) node.setAttribute(name, value === true ? "" : value);
+  }
+  return node;
+}
+
+/**
+ * Make the children of `list` those of `items`, but leave alone what has not changed: focus and scroll stay. With
+ * `update(node, item)` what has changed is not made anew, but told (where that is false, it is made anew after all).
+ */
+export function replaceKeyed(list, items, keyOf, make, signatureOf = JSON.stringify, update = () => false) {
   const old = new Map([...list.children].map((each) => [each.dataset.key, each]));
   let position = list.firstElementChild;
   for (const item of items) {
@@ -20,6 +31,7 @@ export function replaceKeyed(list, items, keyOf, make, signatureOf = JSON.string
     const signature = signatureOf(item);
     let node = old.get(key);
     old.delete(key);
+    if (node && node.signature !== signature && update(node, item)) node.signature = signature;
     if (!node || node.signature !== signature) {
       const fresh = make(item);
       fresh.dataset.key = key;
@@ -43,22 +55,19 @@ export function bar(percent, label, kind = "") {
   const known = typeof percent === "number";
   const level = kind || (percent >= 95 ? "full" : percent >= 80 ? "high" : "");
   const made = element("div", `bar ${known ? level : "unknown"}`, element("i"));
-  made.setAttribute("role", "meter");
-  made.setAttribute("aria-label", label);
+  attributes(made, { role: "meter", "aria-label": label });
   if (known) {
     made.firstElementChild.style.setProperty("--part", `${Math.max(0, Math.min(100, percent))}%`);
-    made.setAttribute("aria-valuenow", String(Math.round(percent)));
-    made.setAttribute("aria-valuemin", "0");
-    made.setAttribute("aria-valuemax", "100");
+    attributes(made, { "aria-valuenow": String(Math.round(percent)), "aria-valuemin": "0", "aria-valuemax": "100" });
   }
   return made;
 }
 
 const TONES = {
-  online: "good", running: "busy", completed: "good", assigned: "busy",
+  online: "good", running: "busy", completed: "good", assigned: "busy", agreed: "good",
   queued: "wait", retrying: "wait", held: "wait", blocked: "wait", cancelling: "wait",
   draining: "wait", cordoned: "wait", paused: "wait", disconnected: "wait",
-  failed: "bad", expired: "bad", lost: "bad",
+  failed: "bad", expired: "bad", lost: "bad", suspect: "bad", quarantined: "bad",
 };
 
 /** The colour class of a status; empty for those that say nothing. */
@@ -66,39 +75,63 @@ export const toneOf = (status) => TONES[status] ?? "";
 
 /** A status with its dot. */
 export function pill(status) {
-  const dot = element("span", `dot ${toneOf(status)}`);
-  dot.setAttribute("aria-hidden", "true");
+  const dot = attributes(element("span", `dot ${toneOf(status)}`), { "aria-hidden": "true" });
   return element("span", "pill", dot, status);
 }
 
-/** Seconds as people say them: 0.25 s, 42 s, 3 min 20 s, 5 h 10 min, 2 d 3 h. */
-export function duration(seconds) {
-  if (seconds === null || seconds === undefined || Number.isNaN(seconds)) return "";
-  if (seconds < 10) return `${Number(seconds.toFixed(2))} s`;
-  const whole = Math.round(seconds);
-  for (const [size, unit, lower, lowerUnit] of [[86400, "d", 3600, "h"], [3600, "h", 60, "min"], [60, "min", 1, "s"]]) {
-    if (whole >= size) {
-      const rest = Math.floor((whole % size) / lower);
-      return `${Math.floor(whole / size)} ${unit}${rest ? ` ${rest} ${lowerUnit}` : ""}`;
+/** Where the page shows a task or a device. */
+export const addressOf = (kind, id) => `#/${kind}/${encodeURIComponent(id)}`;
+
+/** A link to a task or a device; `text` is what it says. */
+export function objectLink(kind, id, text = id, className = "link") {
+  const link = element("a", className, text);
+  link.href = addressOf(kind, id);
+  link.title = id;
+  link.dataset.focus = id;
+  return link;
+}
+
+/** A button that does something when it is pressed. */
+export function button(text, onPress, className = "button") {
+  const made = element("button", className, text);
+  made.type = "button";
+  made.addEventListener("click", onPress);
+  return made;
+}
+
+/** A table with its head; `rows` are `tr`, or arrays of what is in their cells. */
+export function table(titles, rows, caption = "") {
+  const head = element("tr", "", ...titles.map((title) => attributes(element("th", "", title), { scope: "col" })));
+  const body = element("tbody", "", ...rows.map((row) => (Array.isArray(row) ? element("tr", "", ...row.map(cell)) : row)));
+  const made = element("table", "", caption ? element("caption", "unseen", caption) : null, element("thead", "", head), body);
+  const around = element("div", "scroll", made);
+  return attributes(around, { tabindex: "0", role: "region", "aria-label": caption || titles.join(", ") });
+}
+
+const cell = (content) => (content instanceof HTMLTableCellElement ? content : element("td", "", content));
+
+/** Names and values, those that are empty left out. */
+export function facts(rows) {
+  const list = element("dl", "facts");
+  for (const [name, value] of rows) {
+    if (value !== null && value !== undefined && value !== "") list.append(element("dt", "", name), element("dd", "", value));
+  }
+  return list;
+}
+
+/** Something to copy, with a button that does it. */
+export function copyable(text, label) {
+  const code = element("code", "copy-text", text);
+  const copy = button("Copy", async () => {
+    try {
+      await navigator.clipboard.writeText(text);
+      copy.textContent = "Copied";
+    } catch {
+      getSelection().selectAllChildren(code); // without the clipboard (plain HTTP from elsewhere) it is marked, at least
+      copy.textContent = "Press Ctrl+C";
     }
-  }
-  return `${whole} s`;
-}
-
-/** Bytes as people say them: 512 B, 1.5 KiB, 16 GiB. */
-export function size(bytes) {
-  let left = bytes;
-  for (const unit of ["B", "KiB", "MiB", "GiB"]) {
-    if (left < 1024) return `${Number(left.toPrecision(3))} ${unit}`;
-    left /= 1024;
-  }
-  return `${Number(left.toPrecision(3))} TiB`;
-}
-
-/** The time of day of an ISO instant or of Unix seconds, in the reader's zone; with the date if it is not today. */
-export function clockTime(instant) {
-  if (instant === null || instant === undefined) return "";
-  const at = new Date(typeof instant === "number" ? instant * 1000 : instant);
-  const time = at.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
-  return at.toDateString() === new Date().toDateString() ? time : `${at.toLocaleDateString()} ${time}`;
+    setTimeout(() => { copy.textContent = "Copy"; }, 2000);
+  });
+  copy.setAttribute("aria-label", `Copy ${label}`);
+  return element("div", "copyable", code, copy);
 }

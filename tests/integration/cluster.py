@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -41,6 +42,8 @@ class RealCluster:
     """A main, and workers by name, each in its own data folder under `folder`."""
 
     host = "127.0.0.1"
+    tls: ssl.SSLContext | None = None
+    """How its web port is spoken to, if by https."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -63,7 +66,7 @@ class RealCluster:
             text = log.read_text()
             assert self.processes["main"].poll() is None, text
             workers = re.findall(r"workers: [\d.]+:(\d+)", text)
-            web = re.findall(r"web: http://[\d.]+:(\d+)/", text)
+            web = re.findall(r"web: https?://[\d.]+:(\d+)/", text)
             return (int(workers[-1]), int(web[-1])) if web and workers else None
 
         self.worker_port, self.web_port = eventually(listening, what="listening")
@@ -141,13 +144,13 @@ class RealCluster:
     def request(self, method: str, path: str, body: Any = None, timeout_s: float = 60.0) -> Any:
         """The `data` of an answer of /api/v1. Raises HttpProblem."""
         request = urllib.request.Request(
-            f"http://{self.host}:{self.web_port}/api/v1/{path}",
+            f"{'https' if self.tls else 'http'}://{self.host}:{self.web_port}/api/v1/{path}",
             None if body is None else json.dumps(body).encode(),
             {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"},
             method=method,
         )
         try:
-            with urllib.request.urlopen(request, timeout=timeout_s) as answer:
+            with urllib.request.urlopen(request, timeout=timeout_s, context=self.tls) as answer:
                 return json.load(answer)["data"]
         except urllib.error.HTTPError as error:
             raise HttpProblem(error.code, error.read()) from None

@@ -119,7 +119,7 @@ def routes() -> str:
     rows = [
         [
             f"`{route.method} {route.path}`",
-            "token" if route.role == "admin" else "",
+            "" if route.role == "read" else route.role,
             ", ".join(f"`{each.name}`" for each in route.query.fields),
             ", ".join(f"`{each.name}`" for each in route.body.fields) if route.body else "",
             route.summary,
@@ -156,7 +156,7 @@ def _command_table(some: list[Command]) -> str:
         [
             f"`{usage(command)}`",
             "".join(letter for door, letter in DOORS.items() if door in command.doors),
-            "token" if command.role == "admin" else "",
+            "" if command.role == "read" else command.role,
             _options(command),
             command.summary + (f" (also `{'`, `'.join(command.aliases)}`)" if command.aliases else ""),
             "; ".join(f"`{example}`" for example in command.examples),

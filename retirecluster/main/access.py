@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Callable
 from hashlib import sha256
 from typing import Any
+from urllib.parse import urlencode
 
 from attrs import define, evolve, field, frozen
 from twisted.internet.defer import Deferred
@@ -56,6 +57,11 @@ class Opened:
 def digest_of(text: str) -> str:
     """What is kept of a token, a cookie or a code."""
     return sha256(text.encode("utf-8", "replace")).hexdigest()
+
+
+def login_link(origin: str, code: str, ca_hash: str | None) -> str:
+    """The address that signs in, once. The hash is for `retire-cluster login`; browsers keep it to themselves."""
+    return f"{origin}/login?{urlencode({'code': code})}" + (f"#ca={ca_hash}" if ca_hash else "")
 
 
 @define(eq=False)

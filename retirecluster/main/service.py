@@ -37,7 +37,7 @@ from retirecluster.domain.history import History
 from retirecluster.domain.join_string import MAX_HOSTS
 from retirecluster.domain.scheduler import Assign, Moment, Scheduler, Settings, Turn
 from retirecluster.domain.scheduler.scoring import STRATEGIES
-from retirecluster.main.access import LINK_S, Access
+from retirecluster.main.access import LINK_S, Access, login_link
 from retirecluster.main.beacon import Beacon
 from retirecluster.main.cleaning import DAY_S, Cleaner
 from retirecluster.main.cluster import Cluster
@@ -398,9 +398,11 @@ class MainNode(MultiService):
 
     def _print_login_link(self) -> None:
         """Once, and past the log: what it gives away is good for a short time, and for one browser."""
-        host, scheme = self.settings["host"], "http" if self.rooms.admission is None else "https"
-        host = "127.0.0.1" if host in ("0.0.0.0", "::", "") else f"[{host}]" if ":" in host else host
-        link = f"{scheme}://{host}:{self.web_port}/login?code={self.rooms.access.new_code()}"
+        admission = self.rooms.admission
+        host, scheme = _hosts(self.settings)[0], "http" if admission is None else "https"
+        origin = f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.web_port}"
+        ca_hash = None if admission is None else admission.authority.hash
+        link = login_link(origin, self.rooms.access.new_code(), ca_hash)
         minutes = LINK_S / 60
         print(f"Sign in within {minutes:.0f} minutes, once: {link}", file=sys.__stderr__)
         print("Another link: retire-cluster login-link", file=sys.__stderr__, flush=True)

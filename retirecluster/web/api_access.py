@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urlencode
 
 from retirecluster.domain.access import ADMIN, ROLES
 from retirecluster.domain.errors import ClusterError, invalid
 from retirecluster.domain.fields import Field, Number, Problem, Record, Text
 from retirecluster.domain.units import format_instant
-from retirecluster.main.access import LINK_S, SESSION_S, Opened
+from retirecluster.main.access import LINK_S, SESSION_S, Opened, login_link
 from retirecluster.store.access import TokenRow
 from retirecluster.web.answers import Answer, Header, success
 from retirecluster.web.calls import Call, Web
@@ -75,9 +74,8 @@ async def create_link(web: Web, call: Call) -> Answer:
     await web.cluster.desk.turns.answered()
     host = call.header(b"Host")
     scheme = "https" if is_secure(call.request.requestHeaders, call.request.peer()) else "http"
-    link = f"{scheme}://{host}/login?{urlencode({'code': code})}"
-    if web.cluster.admission is not None:
-        link += f"#ca={web.cluster.admission.authority.hash}"  # browsers keep that part to themselves
+    ca_hash = None if web.cluster.admission is None else web.cluster.admission.authority.hash
+    link = login_link(f"{scheme}://{host}", code, ca_hash)
     until = format_instant(web.cluster.moment().wall_s + LINK_S)
     return success({"link": link, "expires_at": until}, 201).with_headers(NO_STORE)
 

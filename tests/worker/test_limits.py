@@ -48,6 +48,7 @@ def test_a_fork_bomb(start: Start, level: int, groups: bool) -> None:
     still_runs(runner)
 
 
+@pytest.mark.slow  # root without control groups: thousands of processes for a moment, not beside other tests
 def test_a_fork_bomb_of_a_task_that_asked_for_nothing(start: Start) -> None:
     runner = start(1)
     report = runner.run("command", {"argv": ["sh", "-c", "f() { f | f & }; f; sleep 30"]}, timeout=15.0)

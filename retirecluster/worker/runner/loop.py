@@ -51,6 +51,7 @@ class Runner:
         self._congested = False
         self._writing = False
         self._leaving = False
+        self._unreaped = False
 
     def run(self, wakeup: int) -> None:
         """Serve until the channel closes; then kill everything. `wakeup` is where signals write a byte."""
@@ -73,6 +74,8 @@ class Runner:
                 reader(now)
             elif fd == self._reports:
                 self._flush()
+        if self._unreaped:
+            self._reap()
         if self._resting:
             self._wake_resting(now)
         for attempt in self._attempts.values():
@@ -87,6 +90,8 @@ class Runner:
         processes.kill_strays(self._by_pid.keys() | self._cleaners, self._by_pid)
 
     def _wait_ms(self, now: float) -> float | None:
+        if self._unreaped:
+            return 0.0
         wakes = [wake for each in self._attempts.values() if (wake := each.next_wake()) is not None]
         if (wake := self._warm.next_wake()) is not None:
             wakes.append(wake)
@@ -242,6 +247,7 @@ class Runner:
         over: list[tuple[Attempt | WarmProcess, processes.Ended]] = []
         while True:
             reaped, more = processes.reap(self._by_pid)
+            self._unreaped = len(reaped) >= processes.AT_ONCE
             for ended in reaped:
                 attempt = self._by_pid.pop(ended.pid, None)
                 if attempt is not None:

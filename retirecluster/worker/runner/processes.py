@@ -84,15 +84,21 @@ class Ended:
         self.memory_peak_bytes = usage.ru_maxrss * _MAXRSS_BYTES
 
 
-def reap(leaders: Container[int]) -> tuple[list[Ended], bool]:
-    """Reap every child that has ended, and kill what is left of the group of each that is one of `leaders`.
+AT_ONCE = 64
 
+
+def reap(leaders: Container[int]) -> tuple[list[Ended], bool]:
+    """Reap children that have ended, and kill what is left of the group of each that is one of `leaders`.
+
+    All of them, or about AT_ONCE while no leader is among them: a fork bomb leaves orphans faster than they are reaped.
     The second value is False if there is no child left at all.
     """
-    ended = []
+    ended: list[Ended] = []
+    led = False
     try:
-        while (one := _reap_one(leaders)) is not None:
+        while (led or len(ended) < AT_ONCE) and (one := _reap_one(leaders)) is not None:
             ended.append(one)
+            led = led or one.pid in leaders
     except ChildProcessError:
         return ended, False
     return ended, True

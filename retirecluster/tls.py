@@ -346,7 +346,7 @@ class TlsEndpoint:
         return ensureDeferred(self._connect(factory))
 
     async def _connect(self, factory: IProtocolFactory) -> IProtocol:
-        ready: Deferred[IProtocol] = Deferred(lambda _: None)
+        ready: Deferred[IProtocol] = Deferred()  # once cancelled, it takes the end of the connection that follows
         connection = await self.below.connect(_TlsFactory(self.context, factory, ready))
         assert isinstance(connection, TlsConnection)
         late = TlsError(f"the handshake of TLS was not done within {HANDSHAKE_WITHIN_S:g} s")
